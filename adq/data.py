@@ -120,10 +120,14 @@ class ImageData(Dataset):
         images = self.images[torch.as_tensor(indices)] if self.in_memory else Encoded(_Rows(self.images.places, indices), self.images.what)
         return ImageData(images, self.labels[indices], self.classes, self.source, f"{self.split}, {len(indices):,} of {len(self):,}")
 
+    def to(self, device):
+        "The same set with its pixels in the memory of `device`."
+        return ImageData(self.images.to(device), self.labels, self.classes, self.source, self.split)
+
     def fingerprint(self):
         "Short hash of labels, classes and sixteen images: tells whether stored indices belong to this set."
         h = hashlib.sha256(repr((self.classes, len(self))).encode() + self.labels.tobytes())
-        for i in np.linspace(0, len(self)-1, 16).astype(int): h.update(self.images[int(i)].numpy().tobytes())
+        for i in np.linspace(0, len(self)-1, 16).astype(int): h.update(self.images[int(i)].cpu().numpy().tobytes())
         return h.hexdigest()[:16]
 
     def show(self, indices=None, columns=10, ax=None, title=None):
