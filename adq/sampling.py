@@ -57,14 +57,13 @@ def quotas(
     keep,       # data keep ratio ρ, in (0, 1]
     alpha,      # weight of importance, in [0, 1]
 ):              # int64 array (m,), sum == floor(keep * sum(sizes)), quotas <= sizes
-    "Number of images each bin gives, Eq. 9–10. Raises `ValueError` for keep or alpha out of range, negative importance, or too small a budget."
+    "Number of images each bin gives, Eq. 9–10. Raises `ValueError` for keep or alpha out of range, or negative importance."
     importance, sizes = np.asarray(importance, np.float64), np.asarray(sizes)
     check_keep(keep); check_alpha(alpha)
     if importance.shape != sizes.shape or sizes.ndim != 1 or len(sizes) == 0: raise ValueError(f"importance and sizes have shapes {importance.shape} and {sizes.shape}; expected one number for each bin in both")
     if not (np.isfinite(importance).all() and (importance >= 0).all()): raise ValueError(f"importance is {importance}; expected finite numbers of at least 0")
     if sizes.dtype.kind not in "iu" or (sizes < 0).any(): raise ValueError(f"sizes is {sizes}; expected whole numbers of at least 0")
     budget, by_size = int(np.floor(keep*sizes.sum())), sizes/max(1, sizes.sum())
-    if budget < 1: raise ValueError(f"keep is {keep} of {sizes.sum()} images, which is none; expected at least {1/max(1, sizes.sum()):.2g}")
     shares = alpha*(importance/importance.sum() if importance.sum() > 0 else by_size) + (1 - alpha)*by_size
     exact = _fill(shares, sizes, budget)
     whole = np.minimum(np.floor(exact + 1e-9).astype(np.int64), sizes)
