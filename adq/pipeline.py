@@ -72,9 +72,9 @@ def _check(images, keep, alpha, n_bins, method, extractor, device):
     if not isinstance(images, ImageData): raise ValueError(f"images is {type(images).__name__}; expected ImageData, as load_images returns")
     check_keep(keep); check_alpha(alpha)
     if method not in methods: raise ValueError(f"method '{method}' is unknown; expected {', '.join(methods)}")
-    if int(np.floor(keep*len(images))) < 1: raise ValueError(f"keep is {keep} of {len(images)} images, which is none; expected at least {1/len(images):.2g}")
     counts = np.bincount(images.labels, minlength=len(images.classes))
     if (counts > 0).sum() < 2: raise ValueError(f"images has one class only, '{images.classes[counts.argmax()]}'; expected at least 2")
+    if int(np.floor(keep*len(images))) < 1: raise ValueError(f"keep is {keep} of {len(images)} images, which is none; expected at least {1/len(images):.2g}")
     pick_device(device)
     if method == "random": return
     Extractor.parse(extractor)

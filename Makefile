@@ -1,0 +1,27 @@
+# demo · test · lab · readme; each sets up .venv by itself
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lab readme
+.DEFAULT_GOAL := demo
+
+.venv/.ready: pyproject.toml requirements.lock
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "adq needs Python 3.10 or newer; call make PYTHON=/path/to/it")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -q --disable-pip-version-check -c requirements.lock -e '.[dev]'
+	touch $@
+
+# compress the embedded digits by random, DQ and ADQ, train on each and on all
+demo: .venv/.ready
+	$(BIN)/adq compare digits --profile demo --out out/demo --force
+
+# every notebook, then what no lesson shows; tests/test_in_step.py compares adq/ and README.md with their notebooks
+test: .venv/.ready
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/nbdev-test --n-workers 1 --do-print
+	$(BIN)/python -m pytest -q
+
+lab: .venv/.ready
+	$(BIN)/jupyter lab nbs/index.ipynb
+
+readme: .venv/.ready
+	$(BIN)/jupyter nbconvert nbs/index.ipynb --to markdown --output-dir . --output README --log-level ERROR --RegexRemovePreprocessor.patterns='^#\| hide'

@@ -1,0 +1,32 @@
+import numpy as np, pytest, torch
+from pathlib import Path
+from torchvision.transforms.v2 import functional as TF
+
+from adq.data import load_images
+
+shared = Path(__file__).parents[2]/"shared"/"data"
+
+
+@pytest.fixture(scope="session")
+def digits(): return load_images("digits")
+
+
+@pytest.fixture
+def cifar_folder():
+    if not (shared/"cifar10").is_dir(): pytest.skip(f"{shared/'cifar10'} is not here")
+    return shared/"cifar10"
+
+
+@pytest.fixture
+def write_tree():
+    "Write images as root/class/name.png; sizes, modes and class names as the test asks."
+    def write(root, classes=("cat", "dog"), each=4, size=(16, 16), mode="RGB", seed=0):
+        rng = np.random.default_rng(seed)
+        for c in classes:
+            (root/c).mkdir(parents=True, exist_ok=True)
+            for i in range(each):
+                h, w = size if not callable(size) else size(i)
+                pixels = torch.from_numpy(rng.integers(0, 256, (1 if mode == "L" else 3, h, w), dtype=np.uint8))
+                TF.to_pil_image(pixels).save(root/c/f"{i}.png")
+        return root
+    return write

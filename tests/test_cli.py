@@ -1,0 +1,125 @@
+"""The command line: bad input, outputs written whole or not at all, interrupts, sources of all kinds."""
+import json, os, signal, subprocess, sys, time
+
+import numpy as np, pytest
+
+from adq.cli import main
+
+fast = "--profile smoke"
+
+
+def run(capsys, line, **paths):
+    "Exit code, standard output and standard error of one command line."
+    try: code = main([word.format(**paths) for word in line.split()])
+    except SystemExit as e: code = e.code
+    out = capsys.readouterr()
+    return code, out.out, out.err
+
+
+@pytest.mark.parametrize("line, words", [
+    ("compress digits --keep 0 --out {out}", "keep is 0.0; expected a number above 0 and at most 1"),
+    ("compress digits --keep 1.5 --out {out}", "keep is 1.5"),
+    ("compress digits --keep nan --out {out}", "keep is nan"),
+    ("compress digits --keep tenth --out {out}", "'tenth' is not a number"),
+    ("compress digits --keep 0.00001 --out {out}", "which is none; expected at least 0.0007"),
+    ("compress digits --alpha -0.1 --out {out}", "alpha is -0.1; expected a number from 0"),
+    ("compress digits --bins 0 --out {out}", "n_bins is 0"),
+    ("compress digits --bins 2.5 --out {out}", "'2.5' is not a whole number"),
+    ("compress digits --bins 500 --out {out}", "n_bins is 500, too many for these classes"),
+    ("compress dogits --out {out}", "source 'dogits' is neither a folder nor a known data set"),
+    ("compress digits --method best --out {out}", "invalid choice: 'best' (choose from"),
+    ("compress digits --extractor resnet19/self:1 --out {out}", "network 'resnet19' is unknown; nearest are"),
+    ("compress digits --extractor resnet18/no.pt --out {out}", "weights 'no.pt' are no file"),
+    ("compress digits --device cuda:77 --out {out}", "device 'cuda:77' is not on this machine"),
+    ("compress digits --device gpu --out {out}", "device 'gpu' is unknown"),
+    ("compress digits --profile fast --out {out}", "profile 'fast' is unknown; settings.ini has paper"),
+    ("compress digits --split dev --out {out}", "split 'dev' is unknown"),
+    ("compress digits", "the following arguments are required: --out"),
+    ("compress {empty} --out {out}", "is an empty folder"),
+    ("compress {one} --split all --out {out}", "one class only, 'cat'"),
+    ("compress {bad} --split all --out {out}", "notes.txt' is not an image"),
+    ("compress {tree} --split all --extractor {junk} --out {out}", "is not a file of weights that can be read safely"),
+    ("train digits --model resnet19", "network 'resnet19' is unknown"),
+    ("train digits --epochs 0", "epochs is 0"),
+    ("train digits --lr 0", "lr is 0.0"),
+    ("train digits --indices {empty}", "has no indices.npy"),
+    ("compare digits --methods best", "method 'best' is unknown"),
+    ("compare digits --seeds 0", "seeds is 0"),
+    ("fly digits", "invalid choice: 'fly'"),
+    ("", "required"),
+])
+def test_bad_input(capsys, tmp_path, write_tree, line, words):
+    paths = {name: tmp_path/name for name in ("empty", "one", "bad", "tree", "out")}
+    paths["empty"].mkdir(); write_tree(paths["one"], classes=("cat",)); write_tree(paths["bad"]); write_tree(paths["tree"], each=20)
+    (paths["bad"]/"cat"/"notes.txt").write_text("x"); (tmp_path/"junk.pt").write_bytes(b"junk")
+    before = sorted(tmp_path.rglob("*"))
+    code, out, err = run(capsys, line, junk=f"resnet18_narrow/{tmp_path/'junk.pt'}@16", **paths)
+    assert code == 2 and out == ""
+    assert err.startswith("adq: error: ") and words in err and err.count("\n") == 1 and "Traceback" not in err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_compress_train_and_force(capsys, tmp_path):
+    code, out, _ = run(capsys, f"compress digits {fast} --keep 0.2 --out {{o}} --json", o=tmp_path/"o")
+    result = json.loads(out)
+    assert code == 0 and result["kept"] == 287 == sum(result["quotas"])
+    indices = np.load(tmp_path/"o"/"indices.npy")
+    assert len(indices) == 287 and (np.diff(indices) > 0).all()
+    assert sorted(p.name for p in (tmp_path/"o").iterdir()) == ["compressed.json", "indices.npy", "scores.png", "scores.svg"]
+
+    code, _, err = run(capsys, f"compress digits {fast} --out {{o}}", o=tmp_path/"o")
+    assert code == 2 and "is not empty" in err and len(np.load(tmp_path/"o"/"indices.npy")) == 287
+    code, *_ = run(capsys, f"compress digits {fast} --keep 0.1 --method dq --force --out {{o}}", o=tmp_path/"o")
+    assert code == 0 and len(np.load(tmp_path/"o"/"indices.npy")) == 143
+
+    code, out, _ = run(capsys, f"train digits {fast} --indices {{o}} --json", o=tmp_path/"o")
+    assert code == 0 and json.loads(out)["images"] == 143
+    assert [p.name for p in tmp_path.iterdir()] == ["o"]
+
+
+def test_force_never_replaces_what_adq_did_not_write(capsys, tmp_path):
+    (tmp_path/"thesis.tex").write_text("years of work")
+    code, _, err = run(capsys, f"compress digits {fast} --force --out {{o}}", o=tmp_path)
+    assert code == 2 and "was not written by adq" in err and (tmp_path/"thesis.tex").exists()
+
+
+def test_indices_of_other_images_are_refused(capsys, tmp_path, write_tree):
+    write_tree(tmp_path/"tree", each=30)
+    assert run(capsys, f"compress {{t}} {fast} --method random --out {{o}}", t=tmp_path/"tree", o=tmp_path/"o")[0] == 0
+    code, _, err = run(capsys, f"train digits {fast} --indices {{o}}", o=tmp_path/"o")
+    assert code == 2 and "labels or images do not match" in err
+    (tmp_path/"o"/"indices.npy").write_bytes(b"")
+    code, _, err = run(capsys, f"train {{t}} {fast} --indices {{o}}", t=tmp_path/"tree", o=tmp_path/"o")
+    assert code == 2 and "is damaged" in err
+
+
+def test_images_of_different_sizes(capsys, tmp_path, write_tree):
+    write_tree(tmp_path/"tree", each=30, size=lambda i: (20 + i, 24))
+    code, _, err = run(capsys, f"compress {{t}} {fast} --out {{o}}", t=tmp_path/"tree", o=tmp_path/"o")
+    assert code == 2 and "expected an input size" in err
+    code, out, _ = run(capsys, f"compress {{t}} {fast} --bins 4 --keep 0.25 --extractor resnet18_narrow/self:1@16 --out {{o}} --json", t=tmp_path/"tree", o=tmp_path/"o")
+    assert code == 0 and json.loads(out)["kept"] == 12
+    code, out, _ = run(capsys, f"train {{t}} {fast} --size 16 --indices {{o}} --json", t=tmp_path/"tree", o=tmp_path/"o")
+    assert code == 0 and json.loads(out)["images"] == 12
+
+
+def test_interrupt_leaves_nothing(tmp_path):
+    command = [sys.executable, "-c", "import sys; from adq.cli import main; print('go', flush=True); sys.exit(main())",
+               "compress", "digits", "--profile", "demo", "--extractor", "resnet18_narrow/self:500", "--out", str(tmp_path/"o")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.readline()
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and "adq: interrupted, nothing was written" in err and "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failure_while_saving_leaves_the_earlier_result(capsys, tmp_path, monkeypatch):
+    assert run(capsys, f"compress digits {fast} --method random --out {{o}}", o=tmp_path/"o")[0] == 0
+    before = (tmp_path/"o"/"compressed.json").read_bytes()
+    def fail(*args, **kwargs): raise OSError("No space left on device")
+    monkeypatch.setattr(np, "save", fail)
+    code, _, err = run(capsys, f"compress digits {fast} --method random --keep 0.5 --force --out {{o}}", o=tmp_path/"o")
+    assert code == 2 and "No space left" in err
+    assert (tmp_path/"o"/"compressed.json").read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["o"]
