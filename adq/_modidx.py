@@ -5,6 +5,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                           'adq.bins.Similarity.__init__': ('bins.html#similarity.__init__', 'adq/bins.py'),
                           'adq.bins.Similarity.__len__': ('bins.html#similarity.__len__', 'adq/bins.py'),
                           'adq.bins.Similarity.block': ('bins.html#similarity.block', 'adq/bins.py'),
+                          'adq.bins.Similarity.one': ('bins.html#similarity.one', 'adq/bins.py'),
                           'adq.bins.Similarity.sums': ('bins.html#similarity.sums', 'adq/bins.py'),
                           'adq.bins.Similarity.total': ('bins.html#similarity.total', 'adq/bins.py'),
                           'adq.bins._bins_large': ('bins.html#_bins_large', 'adq/bins.py'),

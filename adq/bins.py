@@ -42,6 +42,10 @@ class Similarity:
         "Matrix M (C, D') of the samples p."
         return self.right[p].sum(0, keepdims=True) if self.b is None else self.b[p].T @ self.right[p]
 
+    def one(self, p):
+        "Matrix M of a single sample."
+        return self.right[p:p+1] if self.b is None else self.b[p][:, None]*self.right[p]
+
     def sums(self, x, total):
         "Sum of k(x, p) over the set that `total` describes, float64 (len(x),)."
         return self.left[x] @ total[0] if self.b is None else ((self.b[x] @ total)*self.left[x]).sum(1)
@@ -66,7 +70,7 @@ def _pick(similarity, candidates, gains, block, total, count):
         positions[t], best_gains[t] = best, gains[best]
         gains -= block[best]
         gains[best] = -np.inf
-        total -= similarity.total(candidates[best:best+1])
+        total -= similarity.one(candidates[best])
     return positions, best_gains
 
 # %% ../nbs/03_bins.ipynb #219c9f24
