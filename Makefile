@@ -23,5 +23,8 @@ test: .venv/.ready
 lab: .venv/.ready
 	$(BIN)/jupyter lab nbs/index.ipynb
 
+# README.md from nbs/index.ipynb, its links seen from the top folder
 readme: .venv/.ready
-	$(BIN)/jupyter nbconvert nbs/index.ipynb --to markdown --output-dir . --output README --log-level ERROR --RegexRemovePreprocessor.patterns='^#\| hide'
+	$(BIN)/jupyter nbconvert nbs/index.ipynb --to markdown --no-input --stdout --log-level ERROR \
+		| sed -E 's#\]\(([0-9a-z_]+\.ipynb|results/)#](nbs/\1#g' > README.md.new
+	mv README.md.new README.md

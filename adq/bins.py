@@ -5,9 +5,11 @@
 # %% auto #0
 __all__ = ['gram_limit', 'round_size', 'replay_rows', 'Similarity', 'graphcut_bins']
 
-# %% ../nbs/03_bins.ipynb #1e4d728f
+# %% ../nbs/03_bins.ipynb #54e7e81f
 import numpy as np
 from tqdm.auto import tqdm
+
+from .settings import check_whole
 
 # %% ../nbs/03_bins.ipynb #68e1ca1e
 class Similarity:
@@ -24,7 +26,8 @@ class Similarity:
             f, self.b = np.asarray(features, np.float64), None
             if normalize: self.left = self.right = _unit(f)
             else:
-                f = f - f.mean(0)
+                f = f - f.mean(0) # neither a shift nor a scale moves the argmax
+                f /= abs(f).max() or 1.0
                 square = (f**2).sum(1, keepdims=True)
                 self.left, self.right = np.c_[2*f, -square, -np.ones_like(square)], np.c_[f, np.ones_like(square), square]
             self.lowest = (0.0 if self.left.min() >= 0 else -1.0) if normalize else -4*square.max() # a bound from below on k
@@ -32,9 +35,9 @@ class Similarity:
         self.right32 = self.left32 if self.right is self.left else self.right.astype(np.float32)
         self.b32 = None if self.b is None else self.b.astype(np.float32)
         width = self.left.shape[1] + (0 if self.b is None else self.b.shape[1])
-        scale = 1.0 if self.right is self.left else np.linalg.norm(self.left, axis=1).max()*np.linalg.norm(self.right, axis=1).max()
-        self.error = (width + 4)*2.0**-24*scale # bound on the rounding of one entry of a float32 block
-        self.tie = 1e-9*scale
+        left, right = np.linalg.norm(self.left, axis=1), np.linalg.norm(self.right, axis=1)
+        self.error = (width + 4)*2.0**-24*left.max()*right.max() # bound on the rounding of an entry of a float32 block
+        self.tie = 2.0**-48*left*right.sum()                      # rounding of a float64 gain: closer ones count as equal
 
     def __len__(self): return len(self.left)
 
@@ -55,17 +58,20 @@ class Similarity:
         left, right = self.left32[x], self.left32[x] if x is p and self.right32 is self.left32 else self.right32[p]
         return left @ right.T if self.b is None else (left @ right.T)*(self.b32[x] @ self.b32[p].T)
 
-def _unit(f): return f/np.maximum(np.linalg.norm(f, axis=1, keepdims=True), 1e-30)
+def _unit(f):
+    "Rows of norm 1; a row of zeros stays one."
+    f = f/np.where((largest := abs(f).max(1, keepdims=True)) > 0, largest, 1)
+    return f/np.where((norm := np.linalg.norm(f, axis=1, keepdims=True)) > 0, norm, 1)
 
 # %% ../nbs/03_bins.ipynb #a01ccfd5
 def _pick(similarity, candidates, gains, block, total, count):
-    "The `count` greedy picks among candidates. `gains` (float64, halved) and `total` = M_T/2 - M_S are updated in place."
-    positions, best_gains = np.empty(count, np.int64), np.empty(count)
+    "The `count` greedy picks among candidates. `gains` (float64) and `total` = M_T/2 - M_S are updated in place."
+    positions, best_gains, widest = np.empty(count, np.int64), np.empty(count), similarity.tie.max()
     for t in range(count):
-        near = np.flatnonzero(gains >= gains.max() - 2*t*similarity.error - similarity.tie)
-        if len(near) > 1 and t > 0:
-            exact = similarity.sums(candidates[near], total)
-            near = near[exact >= exact.max() - similarity.tie]
+        near = np.flatnonzero(gains >= gains.max() - 2*t*similarity.error - 2*widest)
+        if len(near) > 1:
+            exact, tie = similarity.sums(candidates[near], total), similarity.tie[candidates[near]]
+            near = near[exact + tie >= (exact - tie).max()]
         best = near[0]
         positions[t], best_gains[t] = best, gains[best]
         gains -= block[best]
@@ -100,7 +106,7 @@ def _candidates(gains, k, tie):
 def _first_beaten(similarity, outsiders, gains, picks, best_gains):
     "How many picks stand: the first at which an outsider's gain may reach the pick's."
     t = np.arange(len(picks))
-    slack = best_gains - 2*t*similarity.error - similarity.tie
+    slack = best_gains - 2*t*similarity.error - 2*similarity.tie.max()
     threats = np.flatnonzero(gains >= (slack + t*similarity.lowest).min())
     stand = len(picks)
     for rows in np.split(threats, range(replay_rows, len(threats), replay_rows)):
@@ -116,7 +122,7 @@ def _bins_large(similarity, sizes, bar):
         total, picked, ahead = similarity.total(rest)/2, [], 128
         gains = similarity.sums(rest, total)
         while (missing := size - sum(map(len, picked))) > 0:
-            inside = _candidates(gains, round_size, similarity.tie)
+            inside = _candidates(gains, round_size, similarity.tie.max())
             candidates = rest[inside]
             positions, best_gains = _pick(similarity, candidates, gains[inside], similarity.block(candidates, candidates), total.copy(), min(ahead, missing, len(inside)))
             outside = np.delete(np.arange(len(rest)), inside)
@@ -136,11 +142,13 @@ def _check_features(features, labels, n_bins, normalize):
     if isinstance(features, tuple) and len(features) != 2: raise ValueError(f"features is a tuple of {len(features)}; expected (embedding, output_gradient)")
     if isinstance(features, tuple) and not normalize: raise ValueError("normalize=False is not defined for the gradient kernel; expected True")
     for f in arrays:
-        if getattr(f, "ndim", 0) != 2 or f.dtype.kind != "f": raise ValueError(f"features has shape {np.shape(f)} and dtype {getattr(f, 'dtype', type(f).__name__)}; expected floats (N, D)")
+        if not isinstance(f, np.ndarray) or f.ndim != 2 or f.dtype.kind != "f" or 0 in f.shape:
+            raise ValueError(f"features is {type(f).__name__} of shape {np.shape(f)} and dtype {getattr(f, 'dtype', 'unknown')}; expected a NumPy array of floats (N, D)")
     n = len(arrays[0])
     if len(arrays[-1]) != n: raise ValueError(f"features has {n} embeddings and {len(arrays[-1])} output gradients; expected as many")
     if labels is not None and np.shape(labels) != (n,): raise ValueError(f"labels has shape {np.shape(labels)}; expected ({n},), one for each row of features")
-    if isinstance(n_bins, bool) or not isinstance(n_bins, (int, np.integer)) or not 1 <= n_bins <= n: raise ValueError(f"n_bins is {n_bins}; expected a whole number from 1 to {n}, the number of samples")
+    if labels is not None and np.asarray(labels).dtype.kind not in "iu": raise ValueError(f"labels has dtype {np.asarray(labels).dtype}; expected whole numbers")
+    check_whole("n_bins", n_bins, 1, n)
     return n
 
 def _take(features, rows): return tuple(np.asarray(f[rows]) for f in features) if isinstance(features, tuple) else np.asarray(features[rows])
@@ -156,7 +164,7 @@ def graphcut_bins(
     """Partition samples into bins by Eq. 1–2. Per class the sizes are those of `np.array_split`, so a class smaller than `n_bins` is spread, not lost.
     Raises `ValueError` for features that are not a finite float matrix, labels of another length, or a number of bins that is not in 1..N."""
     n = _check_features(features, labels, n_bins, normalize)
-    pools = [np.arange(n)] if labels is None else [np.flatnonzero(labels == c) for c in np.unique(labels)]
+    pools = [np.arange(n)] if labels is None else [np.flatnonzero(np.asarray(labels) == c) for c in np.unique(labels)]
     parts = []
     with tqdm(total=n, desc="bins", unit="sample", disable=None if progress else True, leave=False) as bar:
         for pool in pools:

@@ -20,6 +20,11 @@ def _settings(args, *names):
     profile = load_settings(args.profile)
     return {n: getattr(profile, n) if getattr(args, n, None) is None else getattr(args, n) for n in names}
 
+def _check_output(args):
+    check_new(args.out, args.force)
+    source = Path(args.source)
+    if source.is_dir() and source.resolve() in (args.out.resolve(), *args.out.resolve().parents): raise ValueError(f"output folder '{args.out}' is inside the source '{args.source}'; expected a folder outside")
+
 def _keep(args): return load_settings(args.profile).keep[0] if args.keep is None else args.keep
 
 def _memory(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/(2**20 if sys.platform == "darwin" else 2**10) # MB; the system counts in bytes or in kB
@@ -27,7 +32,7 @@ def _memory(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/(2**20 
 def _say(args, result, text): print(json.dumps(result) if args.json else text)
 
 def run_compress(args):
-    check_new(args.out, args.force)
+    _check_output(args)
     options = _settings(args, "alpha", "n_bins", "extractor", "patch", "temperature", "flip")
     start, keep = time.perf_counter(), _keep(args)
     images = load_images(args.source, args.split, data_root=args.data_root)
@@ -48,7 +53,7 @@ def run_train(args):
     _say(args, result, f"{images}\ntop-1   {trained.accuracy:.2%} on the test images\ntrained {options['model']}, {trained.epochs} epochs on {trained.images:,} images in {trained.seconds:.1f} s ({trained.images_per_second:,.0f} images/s)")
 
 def run_compare(args):
-    if args.out: check_new(args.out, args.force)
+    if args.out: _check_output(args)
     compressing, training = _settings(args, "alpha", "n_bins", "extractor", "patch", "temperature", "flip"), _settings(args, "model", "epochs", "batch_size", "lr", "flip")
     seeds, keep = _settings(args, "seeds")["seeds"], _keep(args)
     images, test = (load_images(args.source, split, data_root=args.data_root) for split in ("train", "test"))
@@ -104,9 +109,9 @@ def _parser():
         p.add_argument("--out", type=Path, metavar="DIR", required=required, help="new folder for the result")
         p.add_argument("--force", action="store_true", help="replace an earlier result in DIR")
 
-    p = command("compress", run_compress, "Choose the images to keep", "adq compress photos --keep 0.1 --extractor resnet18/imagenet@224 --out small")
+    p = command("compress", run_compress, "Choose the images to keep", "adq compress photos --keep 0.1 --extractor resnet18/imagenet@224 --out small\n  adq compress photos --keep 0.1 --extractor resnet18_narrow/self:10@64 --out small   (no download)")
     p.add_argument("--method", default="adq", choices=methods, metavar="METHOD", help=f"{', '.join(methods)} (default: adq)")
-    p.add_argument("--split", default="train", help="train, or all for a source without a split of its own (default: train)")
+    p.add_argument("--split", default="train", help="train, or all images of a source without a split of its own, to use elsewhere (default: train)")
     compressing(p); seeded(p); output(p, True)
     p = command("train", run_train, "Train on the kept images, or on all, and test", "adq train photos --indices small --model resnet18 --size 224")
     p.add_argument("--indices", type=Path, metavar="DIR", help="folder that adq compress wrote (default: train on all images)")

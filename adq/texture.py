@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['sobel', 'texture_level', 'representativeness']
 
-# %% ../nbs/04_texture.ipynb #5afb6846
+# %% ../nbs/04_texture.ipynb #c96460fc
 import numpy as np, torch
 from torch.nn import functional as F
 
 from .data import ImageData, batches
+from .settings import check_whole
 
 # %% ../nbs/04_texture.ipynb #cdc30367
 def sobel(
@@ -24,9 +25,9 @@ def sobel(
 _luma = torch.tensor([0.299, 0.587, 0.114]) # weights of red, green, blue (ITU-R BT.601)
 
 def _check_pixels(images, patch):
-    if isinstance(patch, bool) or not isinstance(patch, (int, np.integer)) or patch < 2: raise ValueError(f"patch is {patch}; expected a whole number of pixels, at least 2")
+    check_whole("patch", patch, 2)
     pixels = torch.as_tensor(images)
-    if pixels.dtype != torch.uint8 or pixels.ndim != 4 or pixels.shape[1] not in (1, 3) or min(pixels.shape[2:]) < 2:
+    if pixels.dtype != torch.uint8 or pixels.ndim != 4 or pixels.shape[1] not in (1, 3) or min(pixels.shape[2:]) < 2 or len(pixels) == 0:
         raise ValueError(f"images is {pixels.dtype} of shape {tuple(pixels.shape)}; expected uint8 (N, 1 or 3, H, W) with sides of at least 2 pixels")
     return pixels
 

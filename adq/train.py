@@ -14,7 +14,7 @@ from scipy import stats
 
 from .features import Network, accuracy, build_model, check_network, fit, pixel_statistics
 from .pipeline import compress
-from .settings import pick_device, seeded
+from .settings import check_whole, pick_device, seeded
 
 # %% ../nbs/10_train.ipynb #60b4d5d8
 @dataclass
@@ -29,14 +29,14 @@ class Trained:
     @property
     def images_per_second(self): return self.images*self.epochs/self.seconds
 
-def _check_training(images, test, model, epochs, batch_size, lr, size):
+def _check_training(images, test, model="resnet18", *, epochs=200, batch_size=128, lr=0.1, size=None, seed=0, **_):
     check_network(model)
     if images.classes != test.classes: raise ValueError(f"test has the classes {', '.join(test.classes[:5])}…, not those of the training images, {', '.join(images.classes[:5])}…")
     if len(np.unique(images.labels)) < 2: raise ValueError(f"images has one class only, '{images.classes[images.labels[0]]}'; expected at least 2")
-    if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1: raise ValueError(f"epochs is {epochs}; expected a whole number of at least 1")
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 2: raise ValueError(f"batch_size is {batch_size}; expected a whole number of at least 2")
+    check_whole("epochs", epochs, 1); check_whole("batch_size", batch_size, 2); check_whole("seed", seed, 0, 2**32 - 1)
     if not lr > 0: raise ValueError(f"lr is {lr}; expected a number above 0")
-    if size is None and not images.in_memory: raise ValueError("size is None but the images are decoded when read; expected the side in pixels to train at, for example 224")
+    if size is None and not images.in_memory: raise ValueError("size is not given but the images differ in size; expected the side in pixels to train at, for example 224")
+    if size is not None: check_whole("size", size, 8)
 
 def train(
     images,           # `ImageData` to train on
@@ -53,7 +53,7 @@ def train(
     progress=False,
 ):                    # `Trained`
     "Train a fresh network and test it. Same seed and device, same result. Raises `ValueError` for arguments out of range or classes that do not match."
-    _check_training(images, test, model, epochs, batch_size, lr, size)
+    _check_training(images, test, model, epochs=epochs, batch_size=batch_size, lr=lr, size=size, seed=seed)
     size, device = size or images.shape[-1], pick_device(device)
     with seeded(seed): network = Network(build_model(model, len(images.classes), size), size, *pixel_statistics(images, size)).to(device)
     start = time.perf_counter()
@@ -78,8 +78,9 @@ def compare(
     "Compress by each method, train on each, `seeds` times. A row has method, seed, images, accuracy, and seconds of compressing and of training."
     known = "random", "dq", "adq", "full"
     if not methods or (unknown := [m for m in methods if m not in known]): raise ValueError(f"method '{unknown[0] if methods else ''}' is unknown; expected {', '.join(known)}")
-    if isinstance(seeds, bool) or not isinstance(seeds, int) or seeds < 1: raise ValueError(f"seeds is {seeds}; expected a whole number of at least 1")
+    check_whole("seeds", seeds, 1)
     compressing, training, rows, first = compressing or {}, training or {}, [], None
+    _check_training(images, test, **training)
     for seed in range(seeds):
         binned = [m for m in methods if m in ("adq", "dq")]
         base = compress(images, keep, method=max(binned, key=["dq", "adq"].index), seed=seed, device=device, progress=progress, **compressing) if binned else None
@@ -90,7 +91,7 @@ def compare(
                 drawn = compress(images, keep, method="random", seed=seed)
                 kept, spent = images.subset(drawn.indices), sum(drawn.seconds.values())
             else:
-                scoring = ("texture", "diversity") if method == "dq" else ()
+                scoring = ("views", "texture", "diversity") if method == "dq" else ()
                 kept, spent = images.subset(base.resample(method=method).indices), sum(t for stage, t in base.seconds.items() if stage not in scoring)
             trained = train(kept, test, seed=seed, device=device, progress=progress, **training)
             rows.append(dict(method=method, keep=keep if method != "full" else 1.0, seed=seed, images=len(kept), accuracy=trained.accuracy, compress_seconds=round(spent, 2), train_seconds=round(trained.seconds, 2)))

@@ -1,5 +1,6 @@
 """The command line: bad input, outputs written whole or not at all, interrupts, sources of all kinds."""
-import json, os, signal, subprocess, sys, time
+import json, signal, subprocess, sys, time
+from pathlib import Path
 
 import numpy as np, pytest
 
@@ -45,6 +46,14 @@ def run(capsys, line, **paths):
     ("train digits --indices {empty}", "has no indices.npy"),
     ("compare digits --methods best", "method 'best' is unknown"),
     ("compare digits --seeds 0", "seeds is 0"),
+    ("train digits --size -5", "size is -5; expected a whole number of at least 8"),
+    ("train digits --model vit_tiny_patch16_224", "does not take images of 8 pixels"),
+    ("train digits --seed -1", "seed is -1"),
+    ("compress digits --seed -1 --out {out}", "seed is -1; expected a whole number from 0"),
+    ("compress digits --out {file}/small", "is a file; expected a new or empty folder"),
+    ("compress {tree} --split all --out {tree}/small", "is inside the source"),
+    ("compress digits --extractor resnet18/self:0 --out {out}", "self:N with N at least 1"),
+    ("compare digits --epochs 0 --out {out}", "epochs is 0"),
     ("fly digits", "invalid choice: 'fly'"),
     ("", "required"),
 ])
@@ -53,7 +62,7 @@ def test_bad_input(capsys, tmp_path, write_tree, line, words):
     paths["empty"].mkdir(); write_tree(paths["one"], classes=("cat",)); write_tree(paths["bad"]); write_tree(paths["tree"], each=20)
     (paths["bad"]/"cat"/"notes.txt").write_text("x"); (tmp_path/"junk.pt").write_bytes(b"junk")
     before = sorted(tmp_path.rglob("*"))
-    code, out, err = run(capsys, line, junk=f"resnet18_narrow/{tmp_path/'junk.pt'}@16", **paths)
+    code, out, err = run(capsys, line, file=tmp_path/"junk.pt", junk=f"resnet18_narrow/{tmp_path/'junk.pt'}@16", **paths)
     assert code == 2 and out == ""
     assert err.startswith("adq: error: ") and words in err and err.count("\n") == 1 and "Traceback" not in err
     assert sorted(tmp_path.rglob("*")) == before
@@ -78,9 +87,9 @@ def test_compress_train_and_force(capsys, tmp_path):
 
 
 def test_force_never_replaces_what_adq_did_not_write(capsys, tmp_path):
-    (tmp_path/"thesis.tex").write_text("years of work")
+    (tmp_path/"thesis.tex").write_text("years of work"); (tmp_path/"compressed.json").write_text("{}")
     code, _, err = run(capsys, f"compress digits {fast} --force --out {{o}}", o=tmp_path)
-    assert code == 2 and "was not written by adq" in err and (tmp_path/"thesis.tex").exists()
+    assert code == 2 and "which adq did not write" in err and (tmp_path/"thesis.tex").exists()
 
 
 def test_indices_of_other_images_are_refused(capsys, tmp_path, write_tree):
@@ -88,6 +97,12 @@ def test_indices_of_other_images_are_refused(capsys, tmp_path, write_tree):
     assert run(capsys, f"compress {{t}} {fast} --method random --out {{o}}", t=tmp_path/"tree", o=tmp_path/"o")[0] == 0
     code, _, err = run(capsys, f"train digits {fast} --indices {{o}}", o=tmp_path/"o")
     assert code == 2 and "labels or images do not match" in err
+    for spoil in ("[]", "{}"):
+        about = (tmp_path/"o"/"compressed.json").read_text()
+        (tmp_path/"o"/"compressed.json").write_text(spoil)
+        code, _, err = run(capsys, f"train {{t}} {fast} --indices {{o}}", t=tmp_path/"tree", o=tmp_path/"o")
+        assert code == 2 and "is damaged" in err
+        (tmp_path/"o"/"compressed.json").write_text(about)
     (tmp_path/"o"/"indices.npy").write_bytes(b"")
     code, _, err = run(capsys, f"train {{t}} {fast} --indices {{o}}", t=tmp_path/"tree", o=tmp_path/"o")
     assert code == 2 and "is damaged" in err
@@ -101,6 +116,18 @@ def test_images_of_different_sizes(capsys, tmp_path, write_tree):
     assert code == 0 and json.loads(out)["kept"] == 12
     code, out, _ = run(capsys, f"train {{t}} {fast} --size 16 --indices {{o}} --json", t=tmp_path/"tree", o=tmp_path/"o")
     assert code == 0 and json.loads(out)["images"] == 12
+
+
+def test_a_failing_rename_puts_the_earlier_result_back(capsys, tmp_path, monkeypatch):
+    assert run(capsys, f"compress digits {fast} --method random --out {{o}}", o=tmp_path/"o")[0] == 0
+    rename = Path.rename
+    def fail(self, target):
+        if self.name.endswith(".new"): raise OSError("the disk is gone")
+        return rename(self, target)
+    monkeypatch.setattr(Path, "rename", fail)
+    code, _, err = run(capsys, f"compress digits {fast} --method random --keep 0.5 --force --out {{o}}", o=tmp_path/"o")
+    assert code == 2 and "the disk is gone" in err
+    assert len(np.load(tmp_path/"o"/"indices.npy")) == 143 and [p.name for p in tmp_path.iterdir()] == ["o"]
 
 
 def test_interrupt_leaves_nothing(tmp_path):

@@ -18,6 +18,22 @@ def test_class_folders_with_and_without_a_split(tmp_path, write_tree):
     with pytest.raises(ValueError, match="without a split"): load_images(tmp_path/"b", "all")
 
 
+def test_an_unlabelled_test_folder_is_not_the_test_split(tmp_path, write_tree):
+    write_tree(tmp_path/"train"); write_tree(tmp_path/"val", each=2); write_tree(tmp_path/"test", classes=("images",))
+    assert load_images(tmp_path, "test").labels.tolist() == [0, 0, 1, 1]
+
+
+def test_a_class_may_be_called_train(tmp_path, write_tree):
+    assert load_images(write_tree(tmp_path, classes=("car", "plane", "train")), "all").classes == ["car", "plane", "train"]
+
+
+def test_loading_leaves_the_random_state_alone(tmp_path, write_tree):
+    write_tree(tmp_path)
+    torch.manual_seed(0); expected = torch.rand(3)
+    torch.manual_seed(0); load_images(tmp_path, "all")
+    assert torch.equal(torch.rand(3), expected)
+
+
 def test_tiny_imagenet_layout(tmp_path, write_tree):
     for c in ("n01", "n02"):
         write_tree(tmp_path/"train"/c, classes=("images",), each=3)
@@ -59,6 +75,8 @@ def test_unreadable_image_is_named(tmp_path, write_tree, monkeypatch, encoded):
 @pytest.mark.parametrize("spoil, words", [
     (lambda root: (root/"dog"/"notes.txt").write_text("hello"), r"notes\.txt' is not an image; expected files ending in \.jpg"),
     (lambda root: (root/"empty").mkdir(), "class folder .*empty' is empty"),
+    (lambda root: (root/"dog"/"0.png").rename(root/"0.png"), r"0\.png' lies beside the class folders"),
+    (lambda root: Image.fromarray(np.zeros((16, 16), np.uint16)).save(root/"dog"/"0.png"), "has more than 8 bits per channel"),
 ])
 def test_folder_errors(tmp_path, write_tree, spoil, words):
     spoil(write_tree(tmp_path))
@@ -97,6 +115,20 @@ def test_parquet_folder(tmp_path, digits):
     whole = (folder/"train-00000-of-00001.parquet").read_bytes()
     (folder/"train-00000-of-00001.parquet").write_bytes(whole[:len(whole)//2])
     with pytest.raises(ValueError, match="train-00000-of-00001.parquet' is not a Parquet file that can be read"): load_images(folder)
+
+
+def test_one_parquet_split_is_divided_without_overlap(tmp_path, digits):
+    _parquet(digits, tmp_path/"train-00000-of-00001.parquet", 100)
+    train, test = load_images(tmp_path), load_images(tmp_path, "test")
+    rows = lambda images: {bytes(i.numpy().tobytes()) for i in images.images}
+    assert len(train) + len(test) == 100 and not rows(train) & rows(test)
+
+
+def test_parquet_in_folders_as_on_the_hub(tmp_path, digits):
+    _parquet(digits, tmp_path/"data"/"train-00000-of-00001.parquet", 60); _parquet(digits, tmp_path/"data"/"test-00000-of-00001.parquet", 30)
+    assert [len(load_images(tmp_path, split)) for split in ("train", "test")] == [60, 30]
+    _parquet(digits, tmp_path/"extra.parquet", 10)
+    with pytest.raises(ValueError, match="extra.parquet' belongs to no split"): load_images(tmp_path)
 
 
 def test_parquet_without_image_column(tmp_path):

@@ -1,5 +1,5 @@
 """adq/ is what the notebooks export, README.md what index.ipynb gives, and the notebooks are clean."""
-import shutil, subprocess, sys
+import json, shutil, subprocess, sys
 from pathlib import Path
 
 import pytest
