@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from .data import batches
+from .data import batches, quiet_hub
 from .settings import autocast, check_whole, pick_device, seeded
 
 # %% ../nbs/02_features.ipynb #1d14722d
@@ -204,7 +204,8 @@ def _pretrained(spec, n_classes):
     size = spec.size or timm.get_pretrained_cfg(spec.name.removesuffix("_narrow")).input_size[-1]
     mean, std = IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
     if spec.weights == "imagenet":
-        try: model = build_model(spec.name, n_classes, size, pretrained=True)
+        try:
+            with quiet_hub(): model = build_model(spec.name, n_classes, size, pretrained=True)
         except (OSError, RuntimeError) as e: raise FileNotFoundError(f"ImageNet weights of {spec.name} could not be downloaded ({type(e).__name__}); "
                                                        f"give a file: {spec.name}/FILE@{size}, or train them: {spec.name}/self:10") from e
         mean, std = model.pretrained_cfg["mean"], model.pretrained_cfg["std"]
