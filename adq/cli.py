@@ -42,7 +42,7 @@ def run_compress(args):
     _say(args, dict(out=str(args.out), method=args.method, images=len(images), kept=len(chosen.indices), quotas=chosen.quotas.tolist(), stages=chosen.seconds, seconds=round(seconds, 1), peak_mb=round(_memory())),
          f"{images}\nkept    {len(chosen.indices):,} ({len(chosen.indices)/len(images):.1%}) by {args.method}\n" +
          (f"quotas  {' '.join(map(str, chosen.quotas))} of bins of {' '.join(map(str, sorted({len(b) for b in chosen.bins})))}\n" if args.method != "random" else "") +
-         f"stages  {', '.join(f'{k} {v:.1f} s' for k, v in chosen.seconds.items())}\nwritten {args.out} in {seconds:.1f} s, peak memory {_memory():,.0f} MB")
+         f"stages  {', '.join(f'{k} {v:.1f} s' for k, v in chosen.seconds.items())}\nwritten {args.out} in {seconds:.1f} s, peak memory of this process {_memory():,.0f} MB")
 
 def run_train(args):
     options = _settings(args, "model", "epochs", "batch_size", "lr", "flip")

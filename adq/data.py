@@ -48,18 +48,37 @@ class Encoded:
         try: return TF.pil_to_tensor(image.convert("RGB"))
         except (OSError, SyntaxError) as e: raise ValueError(f"{self.name(i)} is damaged: {e}") from e
 
-# %% ../nbs/01_data.ipynb #19a9727d
+# %% ../nbs/01_data.ipynb #2ac71cc2
+class _Batches(Dataset):
+    "Item `indices` is the collated batch of a dataset, or the `ValueError` that it raised."
+    def __init__(self, dataset, collate): self.dataset, self.collate = dataset, collate
+    def __getitem__(self, indices):
+        try: return self.collate([self.dataset[int(i)] for i in indices])
+        except ValueError as e: return e
+
+def _same(batch): return batch
+
 def decode(
-    dataset,       # its items are decoded in worker processes
+    dataset,     # its items are decoded in worker processes
     batch_size,
-    order=None,    # ints: which items, in which order
-    collate=None,  # list of items -> batch
-    pin=False,     # page-locked memory, for copies to a GPU
-):                 # iterator of batches
-    "Items of a dataset through a `DataLoader`. Raises the workers' `ValueError` with their own words."
-    loader = DataLoader(dataset, batch_size, sampler=order, num_workers=min(8, os.cpu_count()), collate_fn=collate, pin_memory=pin, generator=torch.Generator())
-    try: yield from loader
-    except ValueError as e: raise ValueError(str(e).rsplit("ValueError: ", 1)[-1].strip()) from e
+    collate,     # list of items -> batch
+    order=None,  # ints: which items, in which order; None = all
+    pin=False,   # page-locked memory, for copies to a GPU
+):               # iterator of batches
+    "Items of a dataset in batches, through a `DataLoader`. Raises the `ValueError` of the first item that cannot be read."
+    order, stopped = np.arange(len(dataset)) if order is None else np.asarray(order), []
+    def parts():
+        for start in range(0, len(order), batch_size):
+            if not stopped: yield order[start:start+batch_size]
+    loader = iter(DataLoader(_Batches(dataset, collate), batch_size=None, sampler=parts(), num_workers=min(8, os.cpu_count()), collate_fn=_same, pin_memory=pin, generator=torch.Generator()))
+    try:
+        for batch in loader:
+            if isinstance(batch, ValueError): raise batch
+            yield batch
+    except (ValueError, GeneratorExit):
+        stopped.append(True)
+        for _ in loader: pass
+        raise
     except RuntimeError as e: raise OSError(f"a process that decodes images died; is there too little memory, or too little in /dev/shm? ({e})") from e
 
 # %% ../nbs/01_data.ipynb #a7b301fa
@@ -72,7 +91,7 @@ def decode_all(
     width, height = encoded.open(0).size
     if len(encoded)*3*height*width > memory_limit: return encoded
     pixels, done, grey = torch.empty(len(encoded), 3, height, width, dtype=torch.uint8), 0, True
-    for images in decode(encoded, 256, collate=_stack_if_alike):
+    for images in decode(encoded, 256, _stack_if_alike):
         if images is None or images.shape[2:] != (height, width): return encoded
         pixels[done:done+len(images)] = images
         done += len(images)
@@ -380,5 +399,5 @@ def batches(
         for part in torch.from_numpy(order).split(batch_size):
             yield _fit(images.images[part].to(device, non_blocking=True), size), labels[part].to(device)
         return
-    for pixels, labels in decode(images, batch_size, order.tolist(), _Collate(size), pin=torch.device(device).type == "cuda"):
+    for pixels, labels in decode(images, batch_size, _Collate(size), order, pin=torch.device(device).type == "cuda"):
         yield pixels.to(device, non_blocking=True), labels.to(device, non_blocking=True)

@@ -1,4 +1,6 @@
 """Sources of images: layouts, splits, and what is wrong with them."""
+import gzip
+
 import datasets, numpy as np, pytest, torch
 from PIL import Image
 
@@ -143,6 +145,30 @@ def test_string_labels_and_bare_bytes(tmp_path, digits):
     datasets.Dataset.from_dict({"picture": [png(i) for i in range(8)], "label": list("babababa")}).to_parquet(tmp_path/"rows.parquet")
     images = load_images(tmp_path, "all")
     assert images.classes == ["a", "b"] and images.labels.tolist() == [1, 0]*4 and torch.equal(images.images, digits.images[:8])
+
+
+def test_hub_data_set(digits, monkeypatch):
+    features = datasets.Features({"img": datasets.Image(), "fine_label": datasets.ClassLabel(names=digits.classes)})
+    def table(rows): return datasets.Dataset.from_dict({"img": [Image.fromarray(digits.images[i, 0].numpy()) for i in rows], "fine_label": digits.labels[rows]}, features=features)
+    parts = {"train": table(range(20)), "validation": table(range(20, 30))}
+    monkeypatch.setattr(datasets, "get_dataset_split_names", lambda name: list(parts))
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, split: parts[split])
+    assert torch.equal(load_images("hf:owner/name").images, digits.images[:20])
+    assert torch.equal(load_images("hf:owner/name", "test").images, digits.images[20:30])
+    with pytest.raises(ValueError, match="hf:owner/name has train, validation"): load_images("hf:owner/name", "all")
+    def offline(name): raise ConnectionError("no route to host")
+    monkeypatch.setattr(datasets, "get_dataset_split_names", offline)
+    with pytest.raises(FileNotFoundError, match="hf:owner/name could not be reached .* download its Parquet files"): load_images("hf:owner/name")
+
+
+@pytest.mark.parametrize("ending, opener", [(".gz", gzip.open), ("", open)])
+def test_fashion_mnist_original_files(tmp_path, ending, opener):
+    rng = np.random.default_rng(0)
+    pixels, labels = rng.integers(0, 256, (30, 28, 28), dtype=np.uint8), rng.integers(0, 10, 30, dtype=np.uint8)
+    for name, header, data in (("t10k-images-idx3-ubyte", [2051, 30, 28, 28], pixels), ("t10k-labels-idx1-ubyte", [2049, 30], labels)):
+        with opener(tmp_path/(name + ending), "wb") as f: f.write(np.array(header, ">i4").tobytes() + data.tobytes())
+    images = load_images("fashion_mnist", "test", data_root=tmp_path)
+    assert np.array_equal(images.images[:, 0].numpy(), pixels) and np.array_equal(images.labels, labels) and images.classes[9] == "Ankle boot"
 
 
 def test_cifar_parquet(cifar_folder):
