@@ -98,9 +98,9 @@ def compare(
             report(rows[-1])
     return rows, first
 
-# %% ../nbs/10_train.ipynb #454d2196
+# %% ../nbs/10_train.ipynb #d01975b7
 def summarise(
-    rows, # list of dicts, as `compare` returns
+    rows, # list of dicts or DataFrame, as `compare` returns
 ):        # DataFrame, one line for each method in the order of first appearance
     "Accuracy in % with its 95 % interval (Student), mean seconds, number of seeds."
     def line(part):
