@@ -83,11 +83,11 @@ def _number(kind, wanted):
 _whole, _real = _number(int, "a whole number"), _number(float, "a number")
 
 def _parser():
-    parser = _Parser("adq", description="Make a training set of images several times smaller, and see what it costs in accuracy.", formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = _Parser("adq", allow_abbrev=False, description="Make a training set of images several times smaller, and see what it costs in accuracy.", formatter_class=argparse.RawDescriptionHelpFormatter,
                      epilog="examples:\n  adq compress digits --profile demo --keep 0.1 --out small\n  adq train digits --profile demo --indices small\n  adq compare digits --profile demo --out comparison")
     commands = parser.add_subparsers(dest="command", required=True, metavar="compress | train | compare")
     def command(name, run, text, example):
-        p = commands.add_parser(name, help=text, description=text + ".", epilog=f"example:\n  {example}", formatter_class=argparse.RawDescriptionHelpFormatter)
+        p = commands.add_parser(name, allow_abbrev=False, help=text, description=text + ".", epilog=f"example:\n  {example}", formatter_class=argparse.RawDescriptionHelpFormatter)
         p.set_defaults(run=run)
         p.add_argument("source", metavar="SOURCE", help="digits, cifar10, cifar100, fashion_mnist, hf:owner/name, or a folder of class folders or Parquet files")
         p.add_argument("--profile", default="laptop", help="section of settings.ini with the defaults (default: laptop)")

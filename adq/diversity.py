@@ -26,7 +26,8 @@ def augment_view(
     draw = lambda low, high: torch.empty(len(pixels), 1, 1, 1, device=pixels.device).uniform_(low, high)
     angle = draw(-degrees, degrees).flatten().deg2rad()
     mirror = (draw(-1, 1) < 0).flatten().float()*2 - 1
-    turn = torch.stack([angle.cos()*mirror, -angle.sin(), angle.sin()*mirror, angle.cos()], 1).view(-1, 2, 2)
+    aspect = pixels.shape[3]/pixels.shape[2] # affine_grid measures each axis by its own half side
+    turn = torch.stack([angle.cos()*mirror, -angle.sin()/aspect, angle.sin()*mirror*aspect, angle.cos()], 1).view(-1, 2, 2)
     grid = F.affine_grid(F.pad(turn, (0, 1)), list(pixels.shape), align_corners=False)
     x = F.grid_sample(pixels.float()/255, grid, padding_mode="reflection", align_corners=False)
     x = x*draw(1 - colour, 1 + colour)
