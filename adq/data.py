@@ -215,7 +215,7 @@ def _fashion_files(split, roots):
 
 def _benchmark(name, split, data_root):
     root = Path(data_root) if data_root else cache
-    make, classes = _torchvision[name], None
+    make = _torchvision[name]
     if name == "fashion_mnist":
         found = _fashion_files(split, [root, root/"FashionMNIST"/"raw"] + ([] if data_root else [_debian_fashion]))
         if found: return ImageData(*found, make.classes, name, split)
@@ -228,7 +228,10 @@ def _benchmark(name, split, data_root):
     pixels = torch.as_tensor(data.data)
     return ImageData(pixels[:, None] if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2).contiguous(), np.asarray(data.targets), data.classes, name, split)
 
-# %% ../nbs/01_data.ipynb #18c3817b
+# %% ../nbs/01_data.ipynb #14314c8c
+def _refuse_all(split, what, parts):
+    if split == "all": raise ValueError(f"split 'all' is for sources without a split of their own; {what} has {parts}")
+
 image_endings = torchvision.datasets.folder.IMG_EXTENSIONS
 _split_names = {"train": ("train", "training"), "test": ("test", "val", "valid", "validation")}
 
@@ -271,7 +274,7 @@ def _tiny_validation(folder, classes, what):
 def _folder(folder, split):
     train, test = _find_splits(folder)
     if not (train and test): return split_images(_class_tree(train or folder, folder, "all"), split)
-    if split == "all": raise ValueError(f"split 'all' is for sources without a split of their own; '{folder}' has {train.name} and {test.name}")
+    _refuse_all(split, f"'{folder}'", f"{train.name} and {test.name}")
     part = train if split == "train" else test
     if (part/"val_annotations.txt").exists(): return _tiny_validation(part, [p.name for p in _class_folders(train)], folder)
     return _class_tree(part, folder, split)
@@ -328,7 +331,7 @@ def _parquet(folder, files, split):
     def belongs(f, part): return any(re.split(r"[-_.]", word.lower())[0] in _split_names[part] for word in f.relative_to(folder).parts)
     parts = {part: [f for f in files if belongs(f, part)] for part in _split_names}
     both = all(parts.values())
-    if both and split == "all": raise ValueError(f"split 'all' is for sources without a split of their own; '{folder}' has {parts['test'][0].name}")
+    if both: _refuse_all(split, f"'{folder}'", parts["test"][0].name)
     if both and (other := set(files) - set(parts["train"] + parts["test"])): raise ValueError(f"'{min(other)}' belongs to no split; expected train or test in its name, as in '{parts['train'][0].name}'")
     chosen = parts[split] if both else files
     try: table = datasets.load_dataset("parquet", data_files=[str(f) for f in chosen], split="train")
@@ -345,7 +348,7 @@ def _hub(name, split):
                                 "or download its Parquet files and give their folder") from e
     named = {part: next((n for n in names if n in parts), None) for part, names in _split_names.items()}
     both = all(named.values())
-    if both and split == "all": raise ValueError(f"split 'all' is for sources without a split of their own; hf:{name} has {', '.join(parts)}")
+    if both: _refuse_all(split, f"hf:{name}", ", ".join(parts))
     images = _from_table(datasets.load_dataset(name, split=named[split] if both else parts[0]), f"hf:{name}", split if both else "all")
     return images if both else split_images(images, split)
 
@@ -361,7 +364,7 @@ def load_images(
     source = str(source)
     if source == "digits": return _digits(split)
     if source in _torchvision:
-        if split == "all": raise ValueError(f"split 'all' is for sources without a split of their own; {source} has train and test")
+        _refuse_all(split, source, "train and test")
         return _benchmark(source, split, data_root)
     if source.startswith("hf:"): return _hub(source[3:], split)
     folder = Path(source)

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from .settings import pick_device, seeded
+from .settings import check_positive, pick_device, seeded
 
 # %% ../nbs/05_diversity.ipynb #4e0d5247
 def augment_view(
@@ -85,7 +85,7 @@ def contrastive_diversity(
 ):               # float <= 0
     "Eq. 5 from the discriminator's outputs. Raises `ValueError` for fewer than two images or views that do not match them."
     if len(z) < 2 or z.shape != z_plus.shape: raise ValueError(f"z and z_plus have shapes {tuple(z.shape)} and {tuple(z_plus.shape)}; expected two equal ones of at least 2 rows")
-    if not temperature > 0: raise ValueError(f"temperature is {temperature}; expected a number above 0")
+    check_positive("temperature", temperature)
     z, z_plus = F.normalize(z.double(), dim=1), F.normalize(z_plus.double(), dim=1)
     positive, total = (z*z_plus).sum(1)/temperature, 0.0
     for part in torch.arange(len(z), device=z.device).split(rows):
@@ -109,7 +109,7 @@ def diversity_score(
     if variant not in ("paper", "authors"): raise ValueError(f"variant '{variant}' is unknown; expected paper or authors")
     if np.shape(x) != np.shape(x_plus) or np.ndim(x) != 2 or len(x) < 2: raise ValueError(f"x and x_plus have shapes {np.shape(x)} and {np.shape(x_plus)}; expected two equal ones (n, D) with n at least 2")
     if not (np.isfinite(x).all() and np.isfinite(x_plus).all()): raise ValueError("x or x_plus has a value that is not finite; expected finite numbers")
-    if not temperature > 0: raise ValueError(f"temperature is {temperature}; expected a number above 0")
+    check_positive("temperature", temperature)
     x, x_plus = (torch.as_tensor(a, dtype=torch.float32, device=pick_device(device)) for a in (x, x_plus))
     d = train_discriminator(x, x_plus, temperature=temperature, epochs=epochs if variant == "paper" else 0, seed=seed)
     with torch.inference_mode():

@@ -20,7 +20,7 @@ from .data import ImageData
 from .diversity import augment_view, diversity
 from .features import Extractor, extract_features, load_extractor
 from .sampling import importance, quotas, sample_bins
-from .settings import check_share, check_whole, pick_device
+from .settings import check_positive, check_share, check_whole, pick_device
 from .texture import representativeness, texture_level
 
 # %% ../nbs/09_pipeline.ipynb #f9871a8b
@@ -84,7 +84,7 @@ def _check(images, keep, alpha, n_bins, method, extractor, patch, temperature, s
     if method == "random": return
     Extractor.parse(extractor)
     check_whole("n_bins", n_bins, 1); check_whole("patch", patch, 2)
-    if not temperature > 0: raise ValueError(f"temperature is {temperature}; expected a number above 0")
+    check_positive("temperature", temperature)
     last = sum(c // n_bins for c in counts) # images in the last and smallest bin
     if last < 2: raise ValueError(f"n_bins is {n_bins}, too many for these classes: the last bin would hold {last} images; expected at most {_most_bins(counts)}")
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np, pandas as pd
 from scipy import stats
 
-from .features import Network, accuracy, build_model, check_network, fit, pixel_statistics
+from .features import Network, accuracy, build_model, check_network, check_recipe, fit, pixel_statistics
 from .pipeline import compress
 from .settings import check_whole, pick_device, seeded
 
@@ -33,8 +33,7 @@ def _check_training(images, test, model="resnet18", *, epochs=200, batch_size=12
     check_network(model)
     if images.classes != test.classes: raise ValueError(f"test has the classes {', '.join(test.classes[:5])}…, not those of the training images, {', '.join(images.classes[:5])}…")
     if len(np.unique(images.labels)) < 2: raise ValueError(f"images has one class only, '{images.classes[images.labels[0]]}'; expected at least 2")
-    check_whole("epochs", epochs, 1); check_whole("batch_size", batch_size, 2); check_whole("seed", seed, 0, 2**32 - 1)
-    if not lr > 0: raise ValueError(f"lr is {lr}; expected a number above 0")
+    check_recipe(epochs, batch_size, lr); check_whole("seed", seed, 0, 2**32 - 1)
     if size is None and not images.in_memory: raise ValueError("size is not given but the images differ in size; expected the side in pixels to train at, for example 224")
     if size is not None: check_whole("size", size, 8)
 
