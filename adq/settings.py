@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-# %% ../nbs/00_settings.ipynb #bbe15e6c
+# %% ../nbs/00_settings.ipynb #a89f91c9
 @dataclass(frozen=True)
 class Settings:
     "The settings of one profile; the paper's symbols in brackets."
@@ -24,6 +24,7 @@ class Settings:
     n_bins: int          # number of bins [m]
     patch: int           # patch side in pixels [L]
     drop: float          # share of patches dropped per image [θ]
+    reconstruct: str     # what fills them at training time, as `adq.patches.load_reconstructor` takes it
     alpha: float         # weight of importance against bin size [α]
     temperature: float   # of the contrastive similarity [τ]
     keep: tuple          # data keep ratios [ρ], in (0, 1]

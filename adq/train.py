@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Trained', 'train', 'compare', 'summarise']
 
-# %% ../nbs/10_train.ipynb #ab360232
+# %% ../nbs/10_train.ipynb #c15a2687
 import time
 from dataclasses import dataclass, field
 
@@ -13,8 +13,10 @@ import numpy as np, pandas as pd
 from scipy import stats
 
 from .features import Network, accuracy, build_model, check_network, check_recipe, fit, pixel_statistics
+from .patches import check_cell, check_reconstructor
 from .pipeline import compress
 from .settings import check_whole, pick_device, seeded
+from .store import fill
 
 # %% ../nbs/10_train.ipynb #60b4d5d8
 @dataclass
@@ -60,13 +62,15 @@ def train(
     seconds = time.perf_counter() - start
     return Trained(accuracy(network, test), len(images), epochs, seconds, network)
 
-# %% ../nbs/10_train.ipynb #e814a407
+# %% ../nbs/10_train.ipynb #4aa9e5da
 def compare(
     images,                              # `ImageData` to compress and train on
     test,                                # `ImageData` to test on
     keep=0.1,                            # data keep ratio
     *,
-    methods=("random", "dq", "adq", "full"),
+    methods=("random", "dq", "adq", "full"), # or "adq+drop"
+    patch_keep=0.75,                     # share of the patches that "adq+drop" keeps
+    reconstruct="mean",                  # how it fills the others, see `adq.patches.load_reconstructor`
     seeds=5,                             # number of repetitions
     compressing=None,                    # options of `compress`
     training=None,                       # options of `train`
@@ -74,26 +78,31 @@ def compare(
     progress=False,
     report=lambda row: None,             # called with each finished row
 ):                                       # (rows, the `Compressed` of seed 0 by "adq" or None)
-    "Compress by each method, train on each, `seeds` times. A row has method, seed, images, accuracy, and seconds of compressing and of training."
-    known = "random", "dq", "adq", "full"
+    "Compress by each method, train on each, `seeds` times. A row has method, seed, images, accuracy, and seconds of compressing and of training, reconstruction included."
+    known = "random", "dq", "adq", "adq+drop", "full"
     if not methods or (unknown := [m for m in methods if m not in known]): raise ValueError(f"method '{unknown[0] if methods else ''}' is unknown; expected {', '.join(known)}")
     check_whole("seeds", seeds, 1)
     compressing, training, rows, first = compressing or {}, training or {}, [], None
     _check_training(images, test, **training)
+    if "adq+drop" in methods: check_reconstructor(reconstruct, images)
     for seed in range(seeds):
-        binned = [m for m in methods if m in ("adq", "dq")]
-        base = compress(images, keep, method=max(binned, key=["dq", "adq"].index), seed=seed, device=device, progress=progress, **compressing) if binned else None
-        if seed == 0 and "adq" in methods: first = base
+        binned = [m.removesuffix("+drop") for m in methods if m not in ("random", "full")]
+        base = compress(images, keep, method="adq" if "adq" in binned else "dq", seed=seed, device=device, progress=progress, **compressing) if binned else None
+        if seed == 0 and "adq" in binned: first = base
         for method in methods:
             if method == "full": kept, spent = images, 0.0
             elif method == "random":
                 drawn = compress(images, keep, method="random", seed=seed)
                 kept, spent = images.subset(drawn.indices), sum(drawn.seconds.values())
             else:
+                drawn = base.resample(method=method.removesuffix("+drop"), patch_keep=patch_keep if method == "adq+drop" else 1.0)
                 scoring = ("views", "texture", "diversity") if method == "dq" else ()
-                kept, spent = images.subset(base.resample(method=method).indices), sum(t for stage, t in base.seconds.items() if stage not in scoring)
+                kept, spent = drawn.sample, sum(t for stage, t in drawn.seconds.items() if stage not in scoring)
+            start = time.perf_counter()
+            if method == "adq+drop": kept = fill(kept, drawn.masks, reconstruct, cell=check_cell(None, kept.sizes), device=device, flip=training.get("flip", True), seed=seed, progress=progress)
+            filling = time.perf_counter() - start
             trained = train(kept, test, seed=seed, device=device, progress=progress, **training)
-            rows.append(dict(method=method, keep=keep if method != "full" else 1.0, seed=seed, images=len(kept), accuracy=trained.accuracy, compress_seconds=round(spent, 2), train_seconds=round(trained.seconds, 2)))
+            rows.append(dict(method=method, keep=keep if method != "full" else 1.0, seed=seed, images=len(kept), accuracy=trained.accuracy, compress_seconds=round(spent, 2), train_seconds=round(filling + trained.seconds, 2)))
             report(rows[-1])
     return rows, first
 
