@@ -6,14 +6,14 @@ BIN := .venv/bin
 .DEFAULT_GOAL := demo
 
 .venv/.ready: pyproject.toml requirements.lock
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "adq needs Python 3.10 or newer; call make PYTHON=/path/to/it")'
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "adq needs Python 3.11 or newer; call make PYTHON=/path/to/it")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install -q --disable-pip-version-check -c requirements.lock -e '.[dev]'
 	touch $@
 
-# compress the embedded digits by random, DQ and ADQ, train on each and on all
+# compress the embedded digits by random, DQ, ADQ and ADQ with patches dropped, train on each and on all
 demo: .venv/.ready
-	$(BIN)/adq compare digits --profile demo --out out/demo --force
+	$(BIN)/adq compare digits --profile demo --methods random dq adq adq+drop full --out out/demo --force
 
 # every notebook, then what no lesson shows; tests/test_in_step.py compares adq/ and README.md with their notebooks
 test: .venv/.ready

@@ -16,7 +16,7 @@ from .settings import check_share, load_settings
 from .store import check_codec, check_new, codecs, load, load_indices, new_folder, read_about, verify
 from .train import compare, summarise, train
 
-# %% ../nbs/14_cli.ipynb #3aae81b6
+# %% ../nbs/14_cli.ipynb #1b47acf4
 def _settings(args, *names):
     "The profile's values for `names`, each replaced by the option of that name where given."
     profile = load_settings(args.profile)
@@ -44,6 +44,7 @@ def _sizes(about):
     of = about["bytes"]
     text = f"{_bytes(of['stored'])} as {about['codec']}"
     if "source" in of: text += f"; the source stores all its images in {_bytes(of['source'])}, {of['source']/of['stored']:.1f} times as much, and the kept ones in {_bytes(of['sampled'])}"
+    if of["stored"] > of["sampled"] and about["codec"] in ("webp", "png"): text += f". So {about['codec']}, which is lossless, is larger than the source's own coding of the same images" + ("; for photographs --codec jpeg is not" if (about["cell"] or 0) % 16 == 0 else "")
     return text
 
 def _memory(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/(2**20 if sys.platform == "darwin" else 2**10) # MB; the system counts in bytes or in kB

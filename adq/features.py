@@ -286,15 +286,16 @@ def extract_features(
             done += len(rows); bar.update(len(rows))
     return (outputs, gradients) if returns == "gradient" else outputs
 
-# %% ../nbs/02_features.ipynb #f79a8e46
+# %% ../nbs/02_features.ipynb #ce00b4b9
 def fit_classifier(
     network,   # `Network` whose last layer is linear; changed in place
     embedding, # float (N, D), as `extract_features(images, network)` returns
     labels,    # int (N,)
 ):             # the network
-    "Replace the last layer by linear discriminant analysis with Ledoit–Wolf shrinkage. A class without images keeps zero weights. Raises `ValueError` where the last layer is not linear."
+    "Replace the last layer by linear discriminant analysis with Ledoit–Wolf shrinkage. A class without images keeps zero weights. Raises `ValueError` where the last layer is not linear or the images are not more than their classes."
     layer = network.model.get_classifier()
     if not isinstance(layer, nn.Linear): raise ValueError(f"the last layer of {type(network.model).__name__} is {type(layer).__name__}; expected a linear one")
+    if len(embedding) <= (present := len(np.unique(labels))): raise ValueError(f"embedding has {len(embedding)} images of {present} classes, too few to fit a classifier; expected more images than classes")
     lda = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(embedding, labels)
     weight, bias = lda.coef_, lda.intercept_
     if len(lda.classes_) == 2: weight, bias = np.vstack([-weight, weight])/2, np.hstack([-bias, bias])/2 # scikit-learn gives two classes one row

@@ -247,7 +247,7 @@ class Reconstructor(nn.Module):
             out[rows] = torch.where(kept, pixels[rows], decoded.mul(255).round().clamp(0, 255).to(torch.uint8))
         return out
 
-# %% ../nbs/07_patches.ipynb #e17334c1
+# %% ../nbs/07_patches.ipynb #aaeaf86e
 def fit_reconstructor(
     images,      # `ImageData`
     masks=None,  # bool (N, rows, columns), True = kept, what is known of the images; None = everything
@@ -272,8 +272,9 @@ def fit_reconstructor(
     size = size or cell*max(cell_grid(height, width, cell))
     if size % cell: raise ValueError(f"size is {size}; expected a multiple of the cell, {cell}")
     with seeded(seed): model = _fresh(ViTMAEForPreTraining(ViTMAEConfig(image_size=size, patch_size=cell, **_small)))
+    masks = np.ones((len(images), *cell_grid(height, width, cell)), bool) if masks is None else masks
+    images, known = ImageData(reconstruct(images, masks, "mean", cell=cell, device=device), images.labels, images.classes), torch.from_numpy(masks) # nothing of the dropped cells can leak in
     network = Reconstructor(model, *pixel_statistics(images)).to(device)
-    known = torch.ones(len(images), *cell_grid(height, width, cell), dtype=torch.bool) if masks is None else torch.from_numpy(np.asarray(masks))
     optimizer = torch.optim.AdamW(model.parameters(), lr, betas=(0.9, 0.95), weight_decay=0.05)
     steps = epochs*-(-len(images)//batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.05 if steps > 20 else 0.5, cycle_momentum=False)

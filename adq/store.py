@@ -106,7 +106,7 @@ def check_codec(
     if codec == "webp" and images.sizes.max() > 16383: raise ValueError(f"codec 'webp' takes sides up to 16,383 pixels and an image has {images.sizes.max():,}; expected png")
     return codec
 
-# %% ../nbs/08_store.ipynb #1037bb77
+# %% ../nbs/08_store.ipynb #57ee0f97
 format_version = 2
 shard_bytes = 2**28 # largest size of a shard
 group_bytes = 2**23 # of images in a group of rows
@@ -163,10 +163,7 @@ class _Shards:
 
 def checksum(path):
     "SHA-256 of a file, in hexadecimal."
-    h = hashlib.sha256()
-    with open(path, "rb") as f:
-        while block := f.read(2**20): h.update(block)
-    return h.hexdigest()
+    with open(path, "rb") as f: return hashlib.file_digest(f, "sha256").hexdigest()
 
 def write(
     folder,         # an existing folder, see `new_folder`

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import numpy as np, pytest
 
+from adq import store
 from adq.cli import main
+from adq.store import load
 
 fast = "--profile smoke"
 
@@ -43,7 +45,19 @@ def run(capsys, line, **paths):
     ("train digits --model resnet19", "network 'resnet19' is unknown"),
     ("train digits --epochs 0", "epochs is 0"),
     ("train digits --lr 0", "lr is 0.0"),
-    ("train digits --indices {empty}", "has no indices.npy"),
+    ("train digits --indices {empty}", "has no compressed.json"),
+    ("compress digits --patch-keep 0 --out {out}", "patch_keep is 0.0"),
+    ("compress digits --keep 0.9 --patch-keep 0.5 --out {out}", "expected keep at most 0.5"),
+    ("compress digits --sample 0 --out {out}", "sample is 0.0"),
+    ("compress digits --sample 0.1 --keep 0.1 --out {out}", "not allowed with argument"),
+    ("compress digits --patch-keep 0.5 --cell 7 --out {out}", "cell is 7; expected a whole number from 1 to 4"),
+    ("compress digits --codec gif --out {out}", "invalid choice: 'gif'"),
+    ("compress digits --codec original --out {out}", "codec 'original' needs encoded images"),
+    ("info {empty}", "has no compressed.json"),
+    ("info {out}", "has no compressed.json"),
+    ("train digits --reconstruct blur", "is not a compressed set"),
+    ("compare digits --methods adq+drop --reconstruct paint", "reconstructor 'paint' is unknown"),
+    ("compare digits --methods adq+drop --patch-keep 2", "patch_keep is 2.0"),
     ("compare digits --methods best", "method 'best' is unknown"),
     ("compare digits --seeds 0", "seeds is 0"),
     ("train digits --size -5", "size is -5; expected a whole number of at least 8"),
@@ -72,14 +86,14 @@ def test_compress_train_and_force(capsys, tmp_path):
     code, out, _ = run(capsys, f"compress digits {fast} --keep 0.2 --out {{o}} --json", o=tmp_path/"o")
     result = json.loads(out)
     assert code == 0 and result["kept"] == 287 == sum(result["quotas"])
-    indices = np.load(tmp_path/"o"/"indices.npy")
+    indices = load(tmp_path/"o").indices
     assert len(indices) == 287 and (np.diff(indices) > 0).all()
-    assert sorted(p.name for p in (tmp_path/"o").iterdir()) == ["compressed.json", "indices.npy", "scores.png", "scores.svg"]
+    assert sorted(p.name for p in (tmp_path/"o").iterdir()) == ["bins.npy", "compressed.json", "data", "scores.png", "scores.svg"]
 
     code, _, err = run(capsys, f"compress digits {fast} --out {{o}}", o=tmp_path/"o")
-    assert code == 2 and "is not empty" in err and len(np.load(tmp_path/"o"/"indices.npy")) == 287
+    assert code == 2 and "is not empty" in err and len(load(tmp_path/"o")) == 287
     code, *_ = run(capsys, f"compress digits {fast} --keep 0.1 --method dq --force --out {{o}}", o=tmp_path/"o")
-    assert code == 0 and len(np.load(tmp_path/"o"/"indices.npy")) == 143
+    assert code == 0 and len(load(tmp_path/"o")) == 143
 
     code, out, _ = run(capsys, f"train digits {fast} --indices {{o}} --json", o=tmp_path/"o")
     assert code == 0 and json.loads(out)["images"] == 143
@@ -103,9 +117,6 @@ def test_indices_of_other_images_are_refused(capsys, tmp_path, write_tree):
         code, _, err = run(capsys, f"train {{t}} {fast} --indices {{o}}", t=tmp_path/"tree", o=tmp_path/"o")
         assert code == 2 and "is damaged" in err
         (tmp_path/"o"/"compressed.json").write_text(about)
-    (tmp_path/"o"/"indices.npy").write_bytes(b"")
-    code, _, err = run(capsys, f"train {{t}} {fast} --indices {{o}}", t=tmp_path/"tree", o=tmp_path/"o")
-    assert code == 2 and "is damaged" in err
 
 
 def test_images_of_different_sizes(capsys, tmp_path, write_tree):
@@ -127,7 +138,7 @@ def test_a_failing_rename_puts_the_earlier_result_back(capsys, tmp_path, monkeyp
     monkeypatch.setattr(Path, "rename", fail)
     code, _, err = run(capsys, f"compress digits {fast} --method random --keep 0.5 --force --out {{o}}", o=tmp_path/"o")
     assert code == 2 and "the disk is gone" in err
-    assert len(np.load(tmp_path/"o"/"indices.npy")) == 143 and [p.name for p in tmp_path.iterdir()] == ["o"]
+    assert len(load(tmp_path/"o")) == 143 and [p.name for p in tmp_path.iterdir()] == ["o"]
 
 
 def test_interrupt_leaves_nothing(tmp_path):
@@ -146,7 +157,7 @@ def test_a_failure_while_saving_leaves_the_earlier_result(capsys, tmp_path, monk
     assert run(capsys, f"compress digits {fast} --method random --out {{o}}", o=tmp_path/"o")[0] == 0
     before = (tmp_path/"o"/"compressed.json").read_bytes()
     def fail(*args, **kwargs): raise OSError("No space left on device")
-    monkeypatch.setattr(np, "save", fail)
+    monkeypatch.setattr(store, "checksum", fail)
     code, _, err = run(capsys, f"compress digits {fast} --method random --keep 0.5 --force --out {{o}}", o=tmp_path/"o")
     assert code == 2 and "No space left" in err
     assert (tmp_path/"o"/"compressed.json").read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["o"]

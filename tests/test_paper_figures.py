@@ -1,0 +1,10 @@
+"""The pages of paper_figures run, small."""
+from pathlib import Path
+
+import papermill
+
+pages = Path(__file__).parents[1]/"paper_figures"
+
+
+def test_benchmark(tmp_path):
+    papermill.execute_notebook(pages/"benchmark.ipynb", tmp_path/"benchmark.ipynb", dict(source="digits", images=200, repeats=1, copies="1"), cwd=pages, progress_bar=False)
