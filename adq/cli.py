@@ -16,7 +16,7 @@ from .settings import check_share, load_settings
 from .store import check_codec, check_new, codecs, load, load_indices, new_folder, read_about, verify
 from .train import compare, summarise, train
 
-# %% ../nbs/14_cli.ipynb #1b47acf4
+# %% ../nbs/14_cli.ipynb #6e090a1a
 def _settings(args, *names):
     "The profile's values for `names`, each replaced by the option of that name where given."
     profile = load_settings(args.profile)
@@ -68,21 +68,26 @@ def run_compress(args):
 def run_train(args):
     options = _settings(args, "model", "epochs", "batch_size", "lr", "flip")
     reconstruct = _settings(args, "reconstruct")["reconstruct"]
-    if (Path(args.source)/"compressed.json").is_file():
+    compressed = (Path(args.source)/"compressed.json").is_file()
+    if compressed:
         if args.indices: raise ValueError(f"--indices {args.indices} chooses from original images, and source '{args.source}' is a compressed set; expected one or the other")
         if not args.test: raise ValueError(f"source '{args.source}' is a compressed set, which holds training images only; expected --test with the source of the test images")
         check_reconstructor(reconstruct)
-        images = load(args.source, reconstruct=reconstruct, device=args.device, flip=options["flip"], seed=args.seed, progress=True)
-    else:
-        if args.reconstruct: raise ValueError(f"--reconstruct {args.reconstruct} fills dropped patches, and source '{args.source}' is not a compressed set; expected a folder that adq compress wrote")
-        images = load_images(args.source, "train", data_root=args.data_root)
+    elif args.reconstruct: raise ValueError(f"--reconstruct {args.reconstruct} fills dropped patches, and source '{args.source}' is not a compressed set; expected a folder that adq compress wrote")
+    test = load_images(args.test or args.source, "test", data_root=args.data_root)
+    if compressed: images = load(args.source, reconstruct=reconstruct, device=args.device, flip=options["flip"], seed=args.seed, progress=True)
+    else: images = load_images(args.source, "train", data_root=args.data_root)
     if args.indices: images = images.subset(load_indices(args.indices, images)[0])
-    trained = train(images, load_images(args.test or args.source, "test", data_root=args.data_root), size=args.size, seed=args.seed, device=args.device, progress=True, **options)
+    trained = train(images, test, size=args.size, seed=args.seed, device=args.device, progress=True, **options)
     result = dict(accuracy=trained.accuracy, images=trained.images, model=options["model"], epochs=trained.epochs, seed=args.seed, seconds=round(trained.seconds, 1), images_per_second=round(trained.images_per_second))
     _say(args, result, f"{images}\ntop-1   {trained.accuracy:.2%} on the test images\ntrained {options['model']}, {trained.epochs} epochs on {trained.images:,} images in {trained.seconds:.1f} s ({trained.images_per_second:,.0f} images/s)")
 
 def run_info(args):
     about = (verify if args.verify else read_about)(args.folder)
+    try: _say(args, about | dict(verified=args.verify), _describe(args, about))
+    except (KeyError, TypeError, AttributeError) as e: raise ValueError(f"'{args.folder}' is damaged: compressed.json does not tell how the set was made ({e})") from e
+
+def _describe(args, about):
     made, grid = about.get("settings", {}), f"{about['cell']}×{about['cell']} pixels" if about["cell"] else None
     lines = [f"{args.folder}: {about['kept']:,} images, {len(about['classes'])} classes"]
     if made: lines.append(f"source    {made['source']} {made['split']}, {about['images']:,} images")
@@ -90,7 +95,7 @@ def run_info(args):
     if made and made["method"] != "random": lines.append(f"quotas    {' '.join(map(str, about['quotas']))}, α = {made['alpha']}, extractor {made['extractor']}")
     lines += [f"stored    {_sizes(about)}", f"shards    {len(about['shards'])}, " + ("every checksum matches" if args.verify else "all there in full; --verify compares checksums"),
               f"made with adq {about['adq']}, " + ", ".join(f"{k} {v}" for k, v in about["versions"].items())]
-    _say(args, about | dict(verified=args.verify), "\n".join(lines))
+    return "\n".join(lines)
 
 def run_compare(args):
     if args.out: _check_output(args)

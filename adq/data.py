@@ -95,11 +95,14 @@ def decode(
         raise
     except RuntimeError as e: raise OSError(f"a process that decodes images died; is there too little memory, or too little in /dev/shm? ({e})") from e
 
-# %% ../nbs/01_data.ipynb #75e5a72e
+# %% ../nbs/01_data.ipynb #ce16154e
 def _lengths(places):
     "Bytes of each encoded image: int64 (N,)."
     if hasattr(places, "lengths"): return places.lengths()
-    return np.array([os.path.getsize(p) if isinstance(p, str) else len(p) for p in places], np.int64)
+    def length(place):
+        if isinstance(place, dict): place = place.get("bytes") or place["path"]
+        return os.path.getsize(place) if isinstance(place, str) else len(place)
+    return np.array([length(places[i]) for i in range(len(places))], np.int64)
 
 class _Rows:
     "Rows of a sequence, chosen by index, without copying it."
@@ -127,7 +130,7 @@ def decode_all(
 
 def _stack_if_alike(images): return torch.stack(images) if len({i.shape for i in images}) == 1 else None
 
-# %% ../nbs/01_data.ipynb #479c2a79
+# %% ../nbs/01_data.ipynb #a84715d3
 class ImageData(Dataset):
     "Labelled images (D of the paper). `[i]` is (uint8 tensor (C, H, W), int label)."
     def __init__(self,
@@ -168,7 +171,7 @@ class ImageData(Dataset):
         "The images at `indices`, with the same classes."
         indices = np.asarray(indices)
         encoded = None if self.encoded is None else self.encoded.subset(indices)
-        images = self.images[torch.as_tensor(indices)] if self.in_memory else encoded
+        images = self.images[torch.as_tensor(indices)] if self.in_memory else self.images.subset(indices)
         return ImageData(images, self.labels[indices], self.classes, self.source, f"{self.split}, {len(indices):,} of {len(self):,}", encoded)
 
     def to(self, device):
@@ -314,7 +317,7 @@ def _folder(folder, split):
     if (part/"val_annotations.txt").exists(): return _tiny_validation(part, [p.name for p in _class_folders(train)], folder)
     return _class_tree(part, folder, split)
 
-# %% ../nbs/01_data.ipynb #b279a1a3
+# %% ../nbs/01_data.ipynb #c776d14d
 def _columns(features, what):
     "Names of the image and the label column."
     import datasets
@@ -330,13 +333,16 @@ def from_table(
     table,         # `datasets.Dataset`
     what,          # its name in error messages
     image="image", # name of the column
+    embedded=True, # refuse rows that hold a path instead of an image, which could be any file of this machine
 ):                 # `Encoded`
-    "The images of a table, left encoded."
+    "The images of a table, left encoded. Raises `ValueError` for a row without image bytes, where embedded."
     import datasets
     if isinstance(table.features[image], datasets.Image): table = table.cast_column(image, datasets.Image(decode=False))
-    return Encoded(_Column(table, image), what)
+    column = _Column(table, image)
+    if embedded and (empty := np.flatnonzero(column.lengths() == 0)).size: raise ValueError(f"row {empty[0]} of {what} holds no image bytes; expected every image embedded in the table")
+    return Encoded(column, what)
 
-def _from_table(table, what, split):
+def _from_table(table, what, split, embedded=True):
     import datasets
     image, label = _columns(table.features, what)
     values = table[label][:]
@@ -344,7 +350,7 @@ def _from_table(table, what, split):
     values = np.asarray(values)
     if isinstance(table.features[label], datasets.ClassLabel): classes = table.features[label].names
     else: classes, values = np.unique(values, return_inverse=True)
-    return _decoded(from_table(table, what, image), values, classes, what, split)
+    return _decoded(from_table(table, what, image, embedded), values, classes, what, split)
 
 # %% ../nbs/01_data.ipynb #fbd60941
 class _Column:
@@ -358,7 +364,7 @@ class _Column:
         content = pc.struct_field(column, "bytes") if pa.types.is_struct(column.type) else column
         return pc.fill_null(pc.binary_length(content), 0).to_numpy().astype(np.int64)
 
-# %% ../nbs/01_data.ipynb #af1441aa
+# %% ../nbs/01_data.ipynb #e0531e3e
 @contextlib.contextmanager
 def quiet_hub():
     "Within the block the hub's libraries show no progress bars and no log of retries; what fails is raised all the same."
@@ -398,7 +404,7 @@ def _hub(name, split):
     named = {part: next((n for n in names if n in parts), None) for part, names in _split_names.items()}
     both = all(named.values())
     if both: _refuse_all(split, f"hf:{name}", ", ".join(parts))
-    images = _from_table(datasets.load_dataset(name, split=named[split] if both else parts[0]), f"hf:{name}", split if both else "all")
+    images = _from_table(datasets.load_dataset(name, split=named[split] if both else parts[0]), f"hf:{name}", split if both else "all", embedded=False)
     return images if both else split_images(images, split)
 
 # %% ../nbs/01_data.ipynb #915968fd

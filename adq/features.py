@@ -286,7 +286,7 @@ def extract_features(
             done += len(rows); bar.update(len(rows))
     return (outputs, gradients) if returns == "gradient" else outputs
 
-# %% ../nbs/02_features.ipynb #ce00b4b9
+# %% ../nbs/02_features.ipynb #efddbe2b
 def fit_classifier(
     network,   # `Network` whose last layer is linear; changed in place
     embedding, # float (N, D), as `extract_features(images, network)` returns
@@ -294,7 +294,7 @@ def fit_classifier(
 ):             # the network
     "Replace the last layer by linear discriminant analysis with Ledoit–Wolf shrinkage. A class without images keeps zero weights. Raises `ValueError` where the last layer is not linear or the images are not more than their classes."
     layer = network.model.get_classifier()
-    if not isinstance(layer, nn.Linear): raise ValueError(f"the last layer of {type(network.model).__name__} is {type(layer).__name__}; expected a linear one")
+    if not isinstance(layer, nn.Linear) or layer.bias is None: raise ValueError(f"the last layer of {type(network.model).__name__} is {type(layer).__name__}; expected a linear one with a bias")
     if len(embedding) <= (present := len(np.unique(labels))): raise ValueError(f"embedding has {len(embedding)} images of {present} classes, too few to fit a classifier; expected more images than classes")
     lda = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(embedding, labels)
     weight, bias = lda.coef_, lda.intercept_

@@ -62,7 +62,7 @@ def _cell_means(maps, height, width, cell):
     rows, columns = (overlaps(side, cell, parts).to(maps) for side, parts in ((height, maps.shape[1]), (width, maps.shape[2])))
     return torch.einsum("rh,bhw,cw->brc", rows/rows.sum(1, keepdim=True), maps, columns/columns.sum(1, keepdim=True))
 
-# %% ../nbs/07_patches.ipynb #14c074e0
+# %% ../nbs/07_patches.ipynb #37277c83
 class GradCAMpp(torchcam.methods.GradCAMpp):
     "Grad-CAM++ with the weights of its paper (Eq. 5 and 19)."
     def _get_weights(self, class_idx, scores, **options):
@@ -95,14 +95,15 @@ def class_activation(
         return out.float().requires_grad_()
     def maps(pixels, labels):
         begin = module.register_forward_hook(begin_graph)
-        with method(network, target_layer=module, **options) as cam:
-            with torch.no_grad(): scores = network(pixels)
-            found = cam(labels.tolist(), scores, normalized=False)[0]
-        begin.remove()
+        try:
+            with method(network, target_layer=module, **options) as cam:
+                with torch.no_grad(): scores = network(pixels)
+                found = cam(labels.tolist(), scores, normalized=False)[0]
+        finally: begin.remove()
         return F.interpolate(found[:, None], (network.size,)*2, mode="bilinear")[:, 0]
     return maps
 
-# %% ../nbs/07_patches.ipynb #6761b52e
+# %% ../nbs/07_patches.ipynb #60e7897a
 rankings = "gradcam++", "texture", "random"
 
 def _texture(pixels): return torch.hypot(*sobel(grey(pixels)))
@@ -124,7 +125,7 @@ def rank_patches(
     seed=0,         # of the order of ties
     batch_size=256,
     progress=False,
-):                  # int16 array (N, rows, columns), or a list of N arrays (rows, columns) where sizes differ: 0 = most important
+):                  # int32 array (N, rows, columns), or a list of N arrays (rows, columns) where sizes differ: 0 = most important
     "Rank the cells of each image by importance. Raises `ValueError` for an unknown ranking, a cell out of range, or a missing model."
     if by not in rankings: raise ValueError(f"ranking '{by}' is unknown; expected {', '.join(rankings)}")
     if by == "gradcam++" and not isinstance(model, Network): raise ValueError(f"model is {type(model).__name__}; expected a Network, as load_extractor returns, for ranking by {by}")
@@ -139,7 +140,7 @@ def rank_patches(
                 scores = _cell_means(part, int(height), int(width), cell).cpu().numpy()
                 flat = scores.reshape(len(scores), -1)
                 best = np.lexsort((rng.random(flat.shape), -flat), axis=-1)
-                ranks.extend(best.argsort(1).astype(np.int16).reshape(scores.shape))
+                ranks.extend(best.argsort(1).astype(np.int32).reshape(scores.shape))
             bar.update(len(maps))
     return np.stack(ranks) if (sizes == sizes[0]).all() else ranks
 
@@ -147,12 +148,11 @@ def check_cell(
     cell,  # side of a cell in pixels, or None
     sizes, # int (N, 2) heights and widths
 ):         # the side of a cell
-    "The cell to use. Raises `ValueError` for one that leaves the smallest image a single cell, or more cells than a mask should have."
-    smallest, largest = int(sizes.min()), int(sizes.max())
+    "The cell to use. Raises `ValueError` for one that leaves the smallest image a single cell."
+    smallest = int(sizes.min())
     if cell is None: return cell_side(smallest)
     check_whole("cell", cell, 1, max(1, smallest//2))
-    if (largest//cell)**2 > np.iinfo(np.int16).max: raise ValueError(f"cell is {cell} for images of {largest} pixels, which is more than {np.iinfo(np.int16).max:,} cells; expected a larger one")
-    return cell
+    return int(cell)
 
 # %% ../nbs/07_patches.ipynb #f96b6428
 def drop_patches(
@@ -247,7 +247,7 @@ class Reconstructor(nn.Module):
             out[rows] = torch.where(kept, pixels[rows], decoded.mul(255).round().clamp(0, 255).to(torch.uint8))
         return out
 
-# %% ../nbs/07_patches.ipynb #aaeaf86e
+# %% ../nbs/07_patches.ipynb #1f924811
 def fit_reconstructor(
     images,      # `ImageData`
     masks=None,  # bool (N, rows, columns), True = kept, what is known of the images; None = everything
@@ -273,6 +273,7 @@ def fit_reconstructor(
     if size % cell: raise ValueError(f"size is {size}; expected a multiple of the cell, {cell}")
     with seeded(seed): model = _fresh(ViTMAEForPreTraining(ViTMAEConfig(image_size=size, patch_size=cell, **_small)))
     masks = np.ones((len(images), *cell_grid(height, width, cell)), bool) if masks is None else masks
+    if (fewest := int(masks.sum((1, 2)).min())) < 2: raise ValueError(f"masks keep {fewest} cell of an image, which leaves none to be learnt from; expected at least 2")
     images, known = ImageData(reconstruct(images, masks, "mean", cell=cell, device=device), images.labels, images.classes), torch.from_numpy(masks) # nothing of the dropped cells can leak in
     network = Reconstructor(model, *pixel_statistics(images)).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr, betas=(0.9, 0.95), weight_decay=0.05)
@@ -308,7 +309,7 @@ def _hide(lost, share):
     order = (lost + torch.rand(lost.shape, device=lost.device)).argsort(1, descending=True)
     return torch.zeros_like(lost).scatter(1, order[:, :count], True)
 
-# %% ../nbs/07_patches.ipynb #d9439ec7
+# %% ../nbs/07_patches.ipynb #e783cfec
 _renamed = [(r"^patch_embed\.proj\.", "vit.embeddings.patch_embeddings.projection."), (r"^pos_embed$", "vit.embeddings.position_embeddings"), (r"^cls_token$", "vit.embeddings.cls_token"),
             (r"^norm\.", "vit.layernorm."), (r"^blocks\.", "vit.layers."), (r"^decoder_blocks\.", "decoder.decoder_layers."), (r"^(mask_token|decoder_)", r"decoder.\1"),
             (r"\.norm1\.", ".layernorm_before."), (r"\.norm2\.", ".layernorm_after."), (r"\.attn\.proj\.", ".attention.o_proj.")]
@@ -351,17 +352,17 @@ def _from_hub(name):
     from transformers import ViTMAEForPreTraining
     try:
         with _quiet_transformers(): model, report = ViTMAEForPreTraining.from_pretrained(name, output_loading_info=True)
-    except (OSError, ValueError) as e: raise FileNotFoundError(f"reconstructor '{name}' is neither a folder nor to be had from the Hugging Face hub ({type(e).__name__}); give a file or a folder, or train one: self:40") from e
+    except (OSError, ValueError, RuntimeError) as e: raise FileNotFoundError(f"reconstructor '{name}' is neither a folder of weights that fit nor to be had from the Hugging Face hub ({type(e).__name__}); give a file or a folder, or train one: self:40") from e
     if report["missing_keys"]: raise ValueError(f"'{name}' has no {min(report['missing_keys'])}; expected a masked auto-encoder with its decoder")
     return model
 
-# %% ../nbs/07_patches.ipynb #02fd360f
+# %% ../nbs/07_patches.ipynb #0b54028a
 def check_reconstructor(
     text,        # as `load_reconstructor` takes it
     images=None, # `ImageData` it is to be trained on or used with
 ):
     "Raises `ValueError` for a text that names no reconstructor, or images that none can be trained on."
-    if images is not None and text.startswith("self:") and not images.in_memory: raise ValueError(f"reconstructor '{text}' is trained in memory, and the images differ in size or are too many for it; expected mean, blur, or weights of a masked auto-encoder")
+    if images is not None and text.startswith("self:") and not images.in_memory: raise ValueError(f"reconstructor '{text}' is trained on images in memory, and these are decoded when they are read; expected mean, blur, or weights of a masked auto-encoder")
     if text in ("mean", "blur") or re.fullmatch(r"self:[1-9]\d*", text) or Path(text).exists() or re.fullmatch(r"[\w.-]+/[\w.-]+", text): return
     raise ValueError(f"reconstructor '{text}' is unknown; expected mean, blur, self:N with N at least 1, owner/name on the hub, or the path of a file or folder of weights")
 

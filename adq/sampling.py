@@ -34,7 +34,7 @@ def importance(
     if np.shape(rs) != np.shape(ds): raise ValueError(f"rs and ds have shapes {np.shape(rs)} and {np.shape(ds)}; expected one score for each bin in both")
     return normalised(rs, norm) + normalised(ds, norm)
 
-# %% ../nbs/06_sampling.ipynb #81a2283f
+# %% ../nbs/06_sampling.ipynb #ee0fe9d6
 def _fill(shares, sizes, budget):
     "Real-valued quotas: budget by shares, overflow passed on by the shares of the bins that have room."
     quota, room = np.zeros(len(sizes)), sizes > 0
@@ -57,7 +57,7 @@ def quotas(
     if importance.shape != sizes.shape or sizes.ndim != 1 or len(sizes) == 0: raise ValueError(f"importance and sizes have shapes {importance.shape} and {sizes.shape}; expected one number for each bin in both")
     if not (np.isfinite(importance).all() and (importance >= 0).all()): raise ValueError(f"importance is {importance}; expected finite numbers of at least 0")
     if sizes.dtype.kind not in "iu" or (sizes < 0).any(): raise ValueError(f"sizes is {sizes}; expected whole numbers of at least 0")
-    budget, by_size = int(np.floor(keep*sizes.sum())), sizes/max(1, sizes.sum())
+    budget, by_size = int(np.floor(keep*sizes.sum() + 1e-9)), sizes/max(1, sizes.sum())
     shares = alpha*(importance/importance.sum() if importance.sum() > 0 else by_size) + (1 - alpha)*by_size
     exact = _fill(shares, sizes, budget)
     whole = np.minimum(np.floor(exact + 1e-9).astype(np.int64), sizes)

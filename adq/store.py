@@ -7,11 +7,10 @@ __all__ = ['codecs', 'format_version', 'shard_bytes', 'group_bytes', 'check_new'
            'checksum', 'write', 'save', 'read_about', 'verify', 'fill', 'QuantizedDataset', 'load', 'load_indices',
            'to_images']
 
-# %% ../nbs/08_store.ipynb #d9ffb9df
-import hashlib, io, json, os, platform, re, shutil
+# %% ../nbs/08_store.ipynb #8aa4b8ad
+import glob, hashlib, io, json, os, platform, re, shutil
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import quote
 
 import numpy as np, pyarrow as pa, pyarrow.parquet as pq, torch
 from PIL import Image, JpegImagePlugin
@@ -23,15 +22,16 @@ from .data import Encoded, ImageData, decode, decode_all, from_table, quiet_hub
 from .patches import cell_grid, check_cell, check_reconstructor, fill_mean, load_reconstructor, reconstruct as reconstruct_all
 from .settings import pick_device
 
-# %% ../nbs/08_store.ipynb #03bea686
+# %% ../nbs/08_store.ipynb #65faedd7
 _ours = re.compile(r"(adq/)?(data/train-\d{5}-of-\d{5}\.parquet|compressed\.json|bins\.npy|indices\.npy|scores\.(svg|png))|comparison\.(json|csv)")
 
 def check_new(folder, force=False):
     "Raises `ValueError` where nothing can be written, and for a folder that is not empty, unless forced; what adq did not write is never replaced."
     folder = Path(folder).resolve()
-    above = next(p for p in (folder, *folder.parents) if p.exists())
+    above = next(p for p in folder.parents if p.exists()) if not folder.exists() or folder.is_dir() else folder # a folder is replaced by renaming, so its parent must be writable
     if not above.is_dir() or not os.access(above, os.W_OK): raise ValueError(f"output folder '{folder}' cannot be written, because '{above}' is {'write-protected' if above.is_dir() else 'a file'}; expected a new or empty folder")
-    if above != folder or not any(folder.iterdir()): return
+    if os.path.ismount(folder): raise ValueError(f"output folder '{folder}' is where a disk is mounted and cannot be replaced; expected a folder inside it")
+    if not folder.exists() or not any(folder.iterdir()): return
     if not force: raise ValueError(f"output folder '{folder}' is not empty; expected a new or empty folder, or force (--force) to replace an earlier result")
     foreign = next((p for p in folder.rglob("*") if not p.is_dir() and not _ours.fullmatch(p.relative_to(folder).as_posix())), None)
     if foreign: raise ValueError(f"output folder '{folder}' holds '{foreign.relative_to(folder)}', which adq did not write, so it is not replaced; expected another folder")
@@ -44,9 +44,9 @@ def _runs(pid):
 
 def _clear_abandoned(folder):
     "Remove what killed processes of this machine left beside a folder; a result that one had moved aside is put back."
-    for left in folder.parent.glob(f".{folder.name}.{platform.node()}.*"):
+    for left in folder.parent.glob(f".{glob.escape(folder.name)}.{platform.node()}.*"):
         pid, _, what = left.name.rpartition(f"{platform.node()}.")[2].partition(".")
-        if not pid.isdigit() or what not in ("new", "old") or _runs(int(pid)): continue
+        if not pid.isdigit() or what not in ("new", "old") or (int(pid) != os.getpid() and _runs(int(pid))): continue
         if what == "old" and not folder.exists(): left.rename(folder)
         else: shutil.rmtree(left)
 
@@ -71,7 +71,7 @@ def new_folder(
         raise
     shutil.rmtree(old, ignore_errors=True)
 
-# %% ../nbs/08_store.ipynb #5a3c5b4f
+# %% ../nbs/08_store.ipynb #cb4956e0
 codecs = "webp", "png", "jpeg", "original"
 
 def encode(
@@ -83,7 +83,8 @@ def encode(
     out, image = io.BytesIO(), TF.to_pil_image(pixels)
     if codec == "webp": image.save(out, "WebP", lossless=True, quality=0, method=1, exact=True) # on small images a third smaller than PNG and as fast; more effort gains 1 %
     elif codec == "png": image.save(out, "PNG")
-    else: image.save(out, "JPEG", **_jpeg_tables(source))
+    elif codec == "jpeg": image.save(out, "JPEG", **_jpeg_tables(source))
+    else: raise ValueError(f"codec '{codec}' encodes nothing; expected webp, png or jpeg")
     return out.getvalue()
 
 def _jpeg_tables(source):
@@ -106,7 +107,7 @@ def check_codec(
     if codec == "webp" and images.sizes.max() > 16383: raise ValueError(f"codec 'webp' takes sides up to 16,383 pixels and an image has {images.sizes.max():,}; expected png")
     return codec
 
-# %% ../nbs/08_store.ipynb #57ee0f97
+# %% ../nbs/08_store.ipynb #a2a9111e
 format_version = 2
 shard_bytes = 2**28 # largest size of a shard
 group_bytes = 2**23 # of images in a group of rows
@@ -190,14 +191,19 @@ def write(
         packed = [None]*len(rows) if masks is None else [np.packbits(m).tobytes() for m in masks[part]]
         shards.write(dict(image=[dict(bytes=r, path=None) for r in rows], label=images.labels[part], index=np.asarray(indices[part], np.int64), bin=np.asarray(bins[part], np.int16), mask=packed))
         done, rows = part.stop, []
-    for encoded in decode(_Items(images, masks, codec), 64, _Encode(codec, cell)):
-        rows += encoded
-        if len(rows) >= 1000 or sum(map(len, rows)) >= group_bytes: flush()
+    waiting = 0
+    for encoded in decode(_Items(images, masks, codec), _at_once(sizes), _Encode(codec, cell)):
+        for content in encoded:
+            rows.append(content)
+            waiting += len(content)
+            if len(rows) >= 1000 or waiting >= group_bytes: flush(); waiting = 0
     if rows: flush()
     files = shards.finish()
     about = dict(format=format_version, adq=adq.__version__, versions=_versions(), kept=len(images), cell=cell, codec=codec, classes=images.classes) | (about or {})
     about["bytes"] = about.get("bytes", {}) | dict(sampled=images.nbytes, stored=sum(f["bytes"] for f in files))
     (folder/"compressed.json").write_text(json.dumps(about | dict(shards=files)), encoding="utf-8")
+
+def _at_once(sizes): return int(np.clip(2**24//(3*sizes.prod(1).max()), 1, 64)) # images in a worker's hands, 16 MB of pixels at most
 
 def _versions():
     from importlib.metadata import version
@@ -220,7 +226,7 @@ def save(
     with new_folder(folder, force) as aside: write(aside, images, **options)
     return Path(folder)
 
-# %% ../nbs/08_store.ipynb #32569f2f
+# %% ../nbs/08_store.ipynb #365893d9
 _shard_name = re.compile(r"data/train-\d{5}-of-\d{5}\.parquet")
 
 def read_about(
@@ -231,11 +237,14 @@ def read_about(
     if not (folder/"compressed.json").is_file(): raise FileNotFoundError(f"'{folder}' has no compressed.json; expected a folder that adq compress wrote")
     try:
         about = json.loads((folder/"compressed.json").read_text(encoding="utf-8"))
-        version, shards = about["format"], about.get("shards", [])
+        version, shards, classes = about["format"], about.get("shards", []), about.get("classes")
         if isinstance(version, int) and version > format_version: raise _Refused(f"is of format {version}, newer than this version of adq, which reads format {format_version}; update adq")
         if version != format_version: raise _Refused(f"is of format {version}, which holds no images; compress again")
+        if not (isinstance(classes, list) and len(set(map(str, classes))) == len(classes) > 0 and (about["cell"] is None or isinstance(about["cell"], int)) and {"stored", "sampled"} <= set(about["bytes"]) and isinstance(about["codec"], str)):
+            raise _Refused("is damaged: compressed.json does not tell classes, cell, codec and bytes")
         if not (isinstance(about["kept"], int) and sum(s["rows"] for s in shards) == about["kept"] > 0): raise _Refused(f"is damaged: the shards of compressed.json do not add up to {about['kept']} images")
         for s in shards:
+            if not isinstance(s["sha256"], str): raise _Refused("is damaged: a shard has no checksum in compressed.json")
             if not _shard_name.fullmatch(s["name"]): raise _Refused(f"names '{s['name']}' as a shard; expected data/train-00000-of-00001.parquet and the like")
             if not (folder/s["name"]).is_file(): raise FileNotFoundError(f"'{folder}' lacks {s['name']}, which compressed.json names; copy or compress it again")
             if (size := (folder/s["name"]).stat().st_size) != s["bytes"]: raise _Refused(f"is damaged: {s['name']} has {size:,} bytes instead of {s['bytes']:,}; copy or compress it again")
@@ -263,8 +272,9 @@ def _open_table(folder, about):
         except (pa.ArrowException, OSError) as e: raise ValueError(f"'{folder}' is damaged: {s['name']} is not a Parquet file that can be read ({e})") from e
         if metadata.schema.to_arrow_schema().remove_metadata() != expected.remove_metadata(): raise ValueError(f"'{folder}' is damaged: {s['name']} has other columns than image, label, index, bin, mask")
         if metadata.num_rows != s["rows"] or sum(metadata.row_group(k).total_byte_size for k in range(metadata.num_row_groups)) > 4*shard_bytes: raise ValueError(f"'{folder}' is damaged: {s['name']} claims to hold {metadata.num_rows:,} rows or more bytes than a shard can")
+    known_by = hashlib.sha256("".join(s["sha256"] for s in about["shards"]).encode()).hexdigest()[:32] # not by path and time, as would be usual: what is read is what was verified
     try:
-        with quiet_hub(): return datasets.load_dataset("parquet", data_files=[str(Path(folder)/s["name"]) for s in about["shards"]], split="train")
+        with quiet_hub(): return datasets.load_dataset("parquet", data_files=[str(Path(folder)/s["name"]) for s in about["shards"]], split="train", cache_dir=str(Path(datasets.config.HF_DATASETS_CACHE)/"adq"/known_by))
     except datasets.exceptions.DatasetGenerationError as e: raise ValueError(f"'{folder}' is damaged: its shards cannot be read ({e.__cause__ or e})") from e
 
 def _unpack(packed, sizes, cell, folder):
@@ -277,7 +287,7 @@ def _unpack(packed, sizes, cell, folder):
     if empty is not None: raise ValueError(f"'{folder}' is damaged: the mask of row {empty} keeps no cell")
     return np.stack(masks) if len(set(grids)) == 1 else masks
 
-# %% ../nbs/08_store.ipynb #361bb150
+# %% ../nbs/08_store.ipynb #b77429d4
 class _Filled(Encoded):
     "Encoded images, filled as they are read."
     def __init__(self, encoded, masks, cell, filler):
@@ -305,7 +315,9 @@ def fill(
     check_reconstructor(reconstruct, images)
     if images.in_memory: filled = reconstruct_all(images, masks, reconstruct, cell=cell, device=device, **options)
     else: filled = _Filled(images.images, masks, cell, load_reconstructor(reconstruct, device="cpu"))
-    return ImageData(filled, images.labels, images.classes, images.source, images.split, images.encoded)
+    images = ImageData(filled, images.labels, images.classes, images.source, images.split)
+    images.encoded = None # the stored bytes are of other pixels
+    return images
 
 class QuantizedDataset(ImageData):
     "A compressed set as labelled images: `[i]` is (image, int label), the image uint8 (C, H, W) or what `transform` makes of it."
@@ -317,7 +329,8 @@ class QuantizedDataset(ImageData):
         about,   # dict: what compressed.json tells
         transform=None, # applied to an image when it is indexed; training loops of this package do not
     ):
-        super().__init__(images.images, images.labels, images.classes, images.source, images.split, images.encoded)
+        super().__init__(images.images, images.labels, images.classes, images.source, images.split)
+        self.encoded = images.encoded
         self.masks, self.indices, self.bins, self.about, self.transform = masks, indices, bins, about, transform
 
     def __getitem__(self, i):
@@ -342,29 +355,31 @@ def load(
     pixels = decode_all(stored) if cache else stored
     images = ImageData(pixels, table["label"][:], classes, str(folder), "train", stored)
     indices, bins, packed = np.asarray(table["index"][:]), np.asarray(table["bin"][:]), table["mask"][:]
+    if len(np.unique(indices)) < len(indices): raise ValueError(f"'{folder}' is damaged: an index occurs twice")
     if about["cell"] is None: return QuantizedDataset(images, None, indices, bins, about, transform)
     sizes = images.sizes
     masks = _unpack(packed, sizes, check_cell(about["cell"], sizes), folder)
-    if reconstruct != "mean": images = fill(images, masks, reconstruct, cell=about["cell"], device=device, **options)
+    if reconstruct != "mean": images = fill(images, masks, str(reconstruct), cell=about["cell"], device=device, **options)
     return QuantizedDataset(images, masks, indices, bins, about, transform)
 
-# %% ../nbs/08_store.ipynb #58b766c4
+# %% ../nbs/08_store.ipynb #09116281
 def load_indices(
     folder,  # that `adq compress` wrote
     images,  # `ImageData` the indices are meant for
 ):           # (indices, settings)
     "The kept indices and the settings. Raises `FileNotFoundError` or `ValueError` for a folder that is none, is damaged, or belongs to other images."
     about = verify(folder)
+    if "settings" not in about: raise ValueError(f"'{folder}' does not tell which images it was made from; expected a folder that adq compress wrote")
     indices, settings = np.concatenate([pq.read_table(Path(folder)/s["name"], columns=["index"])["index"].to_numpy() for s in about["shards"]]), about.get("settings", {})
     if settings.get("fingerprint") != images.fingerprint():
         raise ValueError(f"labels or images do not match: '{folder}' was made from {settings.get('source')} {settings.get('split')} ({about.get('images')} images), not from {images.source} {images.split} ({len(images):,} images)")
     if (np.diff(indices) <= 0).any() or indices[0] < 0 or indices[-1] >= len(images): raise ValueError(f"'{folder}' is damaged: it does not hold ascending indices of {len(images):,} images; compress again")
     return indices, settings
 
-# %% ../nbs/08_store.ipynb #be337d45
+# %% ../nbs/08_store.ipynb #072bbb99
 def _folder_name(name):
-    safe = quote(name, safe=" ,()'+&")
-    return safe if safe.strip(".") else safe.replace(".", "%2E")
+    safe = re.sub(r'[\x00-\x1f/\\:*?"<>|%]|^\.', lambda m: f"%{ord(m[0]):02X}", name)
+    return safe or "%"
 
 def to_images(
     folder,             # a compressed set
@@ -377,11 +392,10 @@ def to_images(
     check_new(out)
     images = load(folder, reconstruct=reconstruct, **options)
     names = [_folder_name(c) for c in images.classes]
-    if len(set(names)) < len(names): raise ValueError(f"'{folder}' has two classes of one name; expected different names")
     with new_folder(out) as aside:
-        for name in names: (aside/name).mkdir()
+        for label in np.unique(images.labels): (aside/names[label]).mkdir()
         done = 0
-        for part in decode(_Items(images, None, "png"), 64, _Encode("png", None)):
+        for part in decode(_Items(images, None, "png"), _at_once(images.sizes), _Encode("png", None)):
             for content in part:
                 (aside/names[images.labels[done]]/f"{images.indices[done]}.png").write_bytes(content)
                 done += 1

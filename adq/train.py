@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Trained', 'train', 'compare', 'summarise']
 
-# %% ../nbs/10_train.ipynb #c15a2687
+# %% ../nbs/10_train.ipynb #26790b0f
 import time
 from dataclasses import dataclass, field
 
@@ -14,7 +14,7 @@ from scipy import stats
 
 from .features import Network, accuracy, build_model, check_network, check_recipe, fit, pixel_statistics
 from .patches import check_cell, check_reconstructor
-from .pipeline import compress
+from .pipeline import check_draw, compress
 from .settings import check_whole, pick_device, seeded
 from .store import fill
 
@@ -62,7 +62,7 @@ def train(
     seconds = time.perf_counter() - start
     return Trained(accuracy(network, test), len(images), epochs, seconds, network)
 
-# %% ../nbs/10_train.ipynb #4aa9e5da
+# %% ../nbs/10_train.ipynb #c3209d64
 def compare(
     images,                              # `ImageData` to compress and train on
     test,                                # `ImageData` to test on
@@ -84,7 +84,9 @@ def compare(
     check_whole("seeds", seeds, 1)
     compressing, training, rows, first = compressing or {}, training or {}, [], None
     _check_training(images, test, **training)
-    if "adq+drop" in methods: check_reconstructor(reconstruct, images)
+    if "adq+drop" in methods:
+        check_reconstructor(reconstruct, images)
+        check_draw(len(images), keep, patch_keep, compressing.get("alpha", 0.6), 0)
     for seed in range(seeds):
         binned = [m.removesuffix("+drop") for m in methods if m not in ("random", "full")]
         base = compress(images, keep, method="adq" if "adq" in binned else "dq", seed=seed, device=device, progress=progress, **compressing) if binned else None
@@ -99,7 +101,7 @@ def compare(
                 scoring = ("views", "texture", "diversity") if method == "dq" else ()
                 kept, spent = drawn.sample, sum(t for stage, t in drawn.seconds.items() if stage not in scoring)
             start = time.perf_counter()
-            if method == "adq+drop": kept = fill(kept, drawn.masks, reconstruct, cell=check_cell(None, kept.sizes), device=device, flip=training.get("flip", True), seed=seed, progress=progress)
+            if method == "adq+drop": kept = fill(kept, drawn.masks, reconstruct, cell=check_cell(drawn.settings["cell"], kept.sizes), device=device, flip=training.get("flip", True), seed=seed, progress=progress)
             filling = time.perf_counter() - start
             trained = train(kept, test, seed=seed, device=device, progress=progress, **training)
             rows.append(dict(method=method, keep=keep if method != "full" else 1.0, seed=seed, images=len(kept), accuracy=trained.accuracy, compress_seconds=round(spent, 2), train_seconds=round(filling + trained.seconds, 2)))

@@ -7,4 +7,4 @@ pages = Path(__file__).parents[1]/"paper_figures"
 
 
 def test_benchmark(tmp_path):
-    papermill.execute_notebook(pages/"benchmark.ipynb", tmp_path/"benchmark.ipynb", dict(source="digits", images=200, repeats=1, copies="1"), cwd=pages, progress_bar=False)
+    papermill.execute_notebook(pages/"benchmark.ipynb", tmp_path/"benchmark.ipynb", dict(source="digits", images=200, repeats=1, largest=200), cwd=pages, progress_bar=False)

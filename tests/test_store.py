@@ -49,6 +49,10 @@ def refused(call, words, kind=ValueError):
     (lambda f: amend(f, shards=[dict(name="../../etc/passwd", rows=200, bytes=1, sha256="")]), "names '../../etc/passwd' as a shard", ValueError),
     (lambda f: amend(f, shards=[dict(name="/etc/passwd", rows=200, bytes=1, sha256="")]), "names '/etc/passwd' as a shard", ValueError),
     (lambda f: amend(f, classes=["a"]), "labels run from 0 to 9", ValueError),
+    (lambda f: amend(f, classes=None), "does not tell classes, cell, codec and bytes", ValueError),
+    (lambda f: amend(f, bytes={}), "does not tell classes, cell, codec and bytes", ValueError),
+    (lambda f: rewrite(f, image=[dict(bytes=None, path="/etc/hostname")]*200), "row 0 of", ValueError),
+    (lambda f: rewrite(f, index=[7]*200), "an index occurs twice", ValueError),
     (lambda f: amend(f, cell=1), "expected 8 for 8×8 cells", ValueError),
     (lambda f: amend(f, cell=10**9), "cell is 1000000000; expected a whole number from 1 to 4", ValueError),
     (lambda f: rewrite(f, mask=[b"\xff"]*200), "the mask of row 0 has 1 bytes; expected 2 for 4×4 cells", ValueError),
@@ -66,6 +70,19 @@ def absurd():
     "A PNG of a few bytes that says it has 10^10 pixels."
     chunk = lambda kind, data: struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+def test_a_replaced_set_of_the_same_time_is_not_taken_for_the_old_one(folder, digits):
+    load(folder)
+    old = (folder/"data"/"train-00000-of-00001.parquet").stat()
+    save(folder, digits.subset(range(200, 400)), force=True)
+    os.utime(folder/"data"/"train-00000-of-00001.parquet", ns=(old.st_atime_ns, old.st_mtime_ns))
+    assert torch.equal(load(folder).images, digits.images[200:400])
+
+
+def test_a_reconstructed_set_is_stored_as_it_is(tmp_path, folder):
+    filled = load(folder, reconstruct="blur")
+    assert torch.equal(load(save(tmp_path/"again", filled)).images, filled.images)
 
 
 def test_every_flipped_byte_is_seen(folder):
@@ -113,7 +130,7 @@ def test_images_of_different_sizes(tmp_path, write_tree, codec):
     if codec == "png":
         lazy = load(tmp_path/"set", reconstruct="blur")
         assert not torch.equal(lazy[0][0], opened[0][0]) and torch.equal(lazy.subset([0]).images[0], lazy[0][0])
-        refused(lambda: load(tmp_path/"set", reconstruct="self:1"), "is trained in memory")
+        refused(lambda: load(tmp_path/"set", reconstruct="self:1"), "is trained on images in memory")
 
 
 def test_jpeg_keeps_the_tables_of_its_source(tmp_path):
@@ -192,13 +209,13 @@ def test_nothing_is_unpickled(tmp_path):
 
 def test_hub_weights_without_a_network_are_one_error(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    refused(lambda: load_reconstructor("nobody/no-such-mae"), "is neither a folder nor to be had from the Hugging Face hub", FileNotFoundError)
+    refused(lambda: load_reconstructor("nobody/no-such-mae"), "nor to be had from the Hugging Face hub", FileNotFoundError)
 
 
 def test_class_names_stay_inside_the_folder(tmp_path, digits):
     few = ImageData(digits.images[:4], [0, 1, 2, 3], ["../../evil", "..", "a/b", "."])
     to_images(save(tmp_path/"set", few), tmp_path/"tree")
-    assert sorted(p.name for p in (tmp_path/"tree").iterdir()) == ["%2E", "%2E%2E", "..%2F..%2Fevil", "a%2Fb"]
+    assert sorted(p.name for p in (tmp_path/"tree").iterdir()) == ["%2E", "%2E.", "%2E.%2F..%2Fevil", "a%2Fb"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["set", "tree"]
 
 
