@@ -116,7 +116,7 @@ def run_compare(args):
          f"{images}\nextractor {compressing['extractor']}, α = {compressing['alpha']}, {compressing['n_bins']} bins; {training['model']}, {training['epochs']} epochs" +
          (f"; adq+drop keeps {patch_keep:.0%} of the patches, filled by {reconstruct}" if "adq+drop" in args.methods else "") + f"\n\n{table.reset_index().to_string(index=False)}\n{written}")
 
-# %% ../nbs/14_cli.ipynb #25d366d2
+# %% ../nbs/14_cli.ipynb #daf9ee0c
 class _Parser(argparse.ArgumentParser):
     "Errors in one line, without the usage."
     def error(self, message): self.exit(2, f"adq: error: {message} (adq --help shows the usage)\n")
@@ -141,7 +141,7 @@ def _parser():
     def command(name, run, text, example, also=""):
         p = bare(name, run, text, example)
         p.add_argument("source", metavar="SOURCE", help="digits, cifar10, cifar100, fashion_mnist, hf:owner/name, or a folder of class folders or Parquet files" + also)
-        p.add_argument("--profile", default="laptop", help="section of settings.ini with the defaults (default: laptop)")
+        p.add_argument("--profile", default="quick", help="section of settings.ini with the defaults (default: quick)")
         p.add_argument("--data-root", metavar="DIR", help="folder with the files of a named data set")
         p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: auto)")
         return p

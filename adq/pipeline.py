@@ -24,7 +24,7 @@ from .settings import check_positive, check_share, check_whole, pick_device
 from .store import new_folder, write
 from .texture import representativeness, texture_level
 
-# %% ../nbs/09_pipeline.ipynb #22b06532
+# %% ../nbs/09_pipeline.ipynb #a5e80174
 methods = "adq", "dq", "random"
 
 @dataclass
@@ -40,6 +40,7 @@ class Compressed:
     quotas: np.ndarray                          # int64 (m,) images taken from each bin
     settings: dict                              # what was asked for
     network: Network = field(repr=False)        # the extractor, which also ranks patches; None where none was needed
+    embedding: np.ndarray = field(repr=False)   # float32 (N, D) by which the bins were made; None where none was needed
     seconds: dict = field(default_factory=dict) # time of each stage
 
     @property
@@ -106,7 +107,7 @@ def resample(self:Compressed,
     masks = _masks(self.images, indices, self.network, settings, seconds)
     return replace(self, settings=settings, quotas=counts, indices=indices, masks=masks, seconds=seconds)
 
-# %% ../nbs/09_pipeline.ipynb #487cbc21
+# %% ../nbs/09_pipeline.ipynb #6a75cad9
 def _check(images, keep, patch_keep, cell, alpha, n_bins, method, extractor, patch, temperature, seed, device):
     "Everything that can be refused before the first second of work."
     if not isinstance(images, ImageData): raise ValueError(f"images is {type(images).__name__}; expected ImageData, as load_images returns")
@@ -147,7 +148,7 @@ def compress(
     _check(images, keep, patch_keep, cell, alpha, n_bins, method, extractor, patch, temperature, seed, device)
     settings = dict(method=method, keep=float(keep), patch_keep=float(patch_keep), cell=cell and int(cell), alpha=float(alpha), n_bins=int(n_bins), extractor=str(extractor), patch=int(patch), temperature=float(temperature), flip=bool(flip), seed=int(seed),
                     source=images.source, split=images.split)
-    seconds, labels, network = {}, images.labels, None
+    seconds, labels, network, embedding = {}, images.labels, None, None
     if method != "random" or patch_keep < 1:
         with _timed(seconds, "extractor"): network = load_extractor(extractor, images, device=device, flip=flip, seed=seed, progress=progress)
     if patch_keep < 1: _with_classifier(network, images, seconds, progress)
@@ -155,7 +156,8 @@ def compress(
     else:
         with _timed(seconds, "features"):
             features = extract_features(images, network, returns="pooled" if method == "adq" else "embedding", progress=progress)
-        with _timed(seconds, "bins"): bins = graphcut_bins(features[:, :network.model.num_features], labels, n_bins, progress=progress)
+        embedding = features[:, :network.model.num_features]
+        with _timed(seconds, "bins"): bins = graphcut_bins(embedding, labels, n_bins, progress=progress)
     rs = ds = scores = np.full(len(bins), np.nan)
     if method == "adq":
         with _timed(seconds, "views"): views = extract_features(images, network, returns="pooled", transform=augment_view, seed=seed, progress=progress)
@@ -164,7 +166,7 @@ def compress(
         scores = importance(rs, ds)
     with _timed(seconds, "sample"): counts, indices = _draw(bins, scores, labels, settings)
     masks = _masks(images, indices, network, settings, seconds, progress)
-    return Compressed(images, indices, masks, bins, rs, ds, scores, counts, settings | {"fingerprint": images.fingerprint()}, network, seconds)
+    return Compressed(images, indices, masks, bins, rs, ds, scores, counts, settings | {"fingerprint": images.fingerprint()}, network, embedding, seconds)
 
 # %% ../nbs/09_pipeline.ipynb #07d94ba2
 @patch

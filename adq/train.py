@@ -18,24 +18,27 @@ from .pipeline import check_draw, compress
 from .settings import check_whole, pick_device, seeded
 from .store import fill
 
-# %% ../nbs/10_train.ipynb #60b4d5d8
+# %% ../nbs/10_train.ipynb #1c2aee04
 @dataclass
 class Trained:
     "A network and how well it does."
-    accuracy: float                          # top-1 on the test images after the last epoch, in [0, 1]
+    curve: dict                              # epoch -> top-1 on the test images after it, in [0, 1]; the last epoch is in it
     images: int                              # trained on
     epochs: int
     seconds: float                           # of training, without the test
     network: Network = field(repr=False)     # in evaluation mode
 
     @property
+    def accuracy(self): return self.curve[self.epochs] # after the last epoch
+
+    @property
     def images_per_second(self): return self.images*self.epochs/self.seconds
 
-def _check_training(images, test, model="resnet18", *, epochs=200, batch_size=128, lr=0.1, size=None, seed=0, **_):
+def _check_training(images, test, model="resnet18", *, epochs=200, batch_size=128, lr=0.1, size=None, points=1, seed=0, **_):
     check_network(model)
     if images.classes != test.classes: raise ValueError(f"test has the classes {', '.join(test.classes[:5])}…, not those of the training images, {', '.join(images.classes[:5])}…")
     if len(np.unique(images.labels)) < 2: raise ValueError(f"images has one class only, '{images.classes[images.labels[0]]}'; expected at least 2")
-    check_recipe(epochs, batch_size, lr); check_whole("seed", seed, 0, 2**32 - 1)
+    check_recipe(epochs, batch_size, lr); check_whole("points", points, 1, epochs); check_whole("seed", seed, 0, 2**32 - 1)
     if size is None and not images.in_memory: raise ValueError("size is not given but the images differ in size; expected the side in pixels to train at, for example 224")
     if size is not None: check_whole("size", size, 8)
 
@@ -49,18 +52,26 @@ def train(
     lr=0.1,           # peak learning rate
     flip=True,        # mirror images at random; not for digits and letters
     size=None,        # side in pixels; None = the images' own, needed where they differ
+    points=1,         # of the accuracy curve, evenly spaced over the epochs up to the last
+    compile=False,    # see `adq.features.fit`
     seed=0,
     device="auto",
     progress=False,
 ):                    # `Trained`
     "Train a fresh network and test it. Same seed and device, same result. Raises `ValueError` for arguments out of range or classes that do not match."
-    _check_training(images, test, model, epochs=epochs, batch_size=batch_size, lr=lr, size=size, seed=seed)
+    _check_training(images, test, model, epochs=epochs, batch_size=batch_size, lr=lr, size=size, points=points, seed=seed)
     size, device = size or images.shape[-1], pick_device(device)
+    if test.in_memory: test = test.to(device)
     with seeded(seed): network = Network(build_model(model, len(images.classes), size), size, *pixel_statistics(images, size)).to(device)
-    start = time.perf_counter()
-    fit(network, images, epochs=epochs, batch_size=batch_size, lr=lr, flip=flip, seed=seed, progress=progress)
-    seconds = time.perf_counter() - start
-    return Trained(accuracy(network, test), len(images), epochs, seconds, network)
+    curve, testing, start = {}, 0.0, time.perf_counter()
+    def measure(epoch):
+        nonlocal testing
+        if epoch*points // epochs == (epoch - 1)*points // epochs: return
+        before = time.perf_counter()
+        curve[epoch] = accuracy(network, test)
+        testing += time.perf_counter() - before
+    fit(network, images, epochs=epochs, batch_size=batch_size, lr=lr, flip=flip, seed=seed, compile=compile, after_epoch=measure, progress=progress)
+    return Trained(curve, len(images), epochs, time.perf_counter() - start - testing, network)
 
 # %% ../nbs/10_train.ipynb #c3209d64
 def compare(
