@@ -26,7 +26,7 @@ from .settings import check_whole, load_settings, pick_device, seeded
 from .texture import texture_level
 from .train import interval, train
 
-# %% ../nbs/12_experiments.ipynb #74da6940
+# %% ../nbs/12_experiments.ipynb #5167f6e0
 results_version = 1 # raised when the same settings would give another result
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ class Experiment:
     batch_size: int = None
     lr: float = None
     flip: bool = None
+    size: int = None          # side in pixels to train at; None = the images' own
     points: int = None
     dm_iterations: int = None
     dm_width: int = None
@@ -54,7 +55,8 @@ class Experiment:
         data, # str: fingerprint of the images
     ):        # str
         "Hash of everything that the result depends on."
-        return hashlib.sha256(json.dumps(asdict(self) | dict(data=data, version=results_version), sort_keys=True).encode()).hexdigest()[:16]
+        parts = {name: value for name, value in asdict(self).items() if value is not None}
+        return hashlib.sha256(json.dumps(parts | dict(data=data, version=results_version), sort_keys=True).encode()).hexdigest()[:16]
 
 _scoring, _recipe = ("extractor", "n_bins", "patch", "temperature", "flip"), ("model", "epochs", "batch_size", "lr", "flip")
 _parts = {"random": (), "full": (), "graphcut": ("extractor", "flip"), "dq": ("extractor", "n_bins", "flip"), "rs": ("alpha", *_scoring), "ds": ("alpha", *_scoring), "adq": ("alpha", *_scoring), "dm": ("dm_iterations", "dm_width")}
@@ -74,8 +76,8 @@ def experiment(
         if method in ("adq", "rs", "ds") and values["alpha"] == 0: method = "dq"
         if method != "dm" and values["keep"] == 1: method = "full"
         if method == "full": values["keep"] = 1.0
-    names = {"scores": _scoring, "trajectory": ("keep", "patch", *_recipe), "train": ("keep", "points", *_recipe, *_parts.get(method, ()))}[kind]
-    return Experiment(kind, seed, method, **{name: values[name] for name in names})
+    names = {"scores": _scoring, "trajectory": ("keep", "patch", *_recipe), "train": ("keep", "size", "points", *_recipe, *_parts.get(method, ()))}[kind]
+    return Experiment(kind, seed, method, **{name: values[name] or None if name == "size" else values[name] for name in names})
 
 # %% ../nbs/12_experiments.ipynb #87fe5868
 def _once(path, make):
@@ -130,10 +132,10 @@ def _chosen(e, images, folder, device, settings):
         seconds += sum(spent[stage] for stage in _stages[e.method])
     return images.subset(indices), counts if counts is None else counts.tolist(), seconds
 
-# %% ../nbs/12_experiments.ipynb #77229d27
+# %% ../nbs/12_experiments.ipynb #57268e01
 def _run_train(e, images, test, folder, device, settings):
     kept, counts, seconds = _chosen(e, images, folder, device, settings)
-    trained = train(kept, test, e.model, epochs=e.epochs, batch_size=e.batch_size, lr=e.lr, flip=e.flip, points=e.points, compile=settings.compile, seed=e.seed, device=device)
+    trained = train(kept, test, e.model, epochs=e.epochs, batch_size=e.batch_size, lr=e.lr, flip=e.flip, size=e.size, points=e.points, compile=settings.compile, seed=e.seed, device=device)
     return dict(accuracy=trained.accuracy, best=max(trained.curve.values()), curve=trained.curve, images=len(kept), quotas=counts, seconds=dict(compress=round(seconds, 3), train=round(trained.seconds, 3)))
 
 # %% ../nbs/12_experiments.ipynb #dd133b6a

@@ -41,7 +41,7 @@ def check_positive(
     "Raises `ValueError` unless value is above 0."
     if not value > 0: raise ValueError(f"{name} is {value}; expected a number above 0")
 
-# %% ../nbs/00_settings.ipynb #8754b2f1
+# %% ../nbs/00_settings.ipynb #c0aea7f2
 @dataclass(frozen=True)
 class Settings:
     "The settings of one profile; the paper's symbols in brackets."
@@ -58,6 +58,7 @@ class Settings:
     model: str           # architecture trained on the compressed set
     epochs: int          # epochs of that training
     batch_size: int      # images per step
+    size: int            # side in pixels to train at; 0 = the images' own
     lr: float            # peak learning rate of SGD, annealed to 0 by a cosine
     flip: bool           # mirror images at random while training (not for digits)
     seeds: int           # number of runs, seeded 0, 1, …
