@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['results_version', 'Experiment', 'experiment', 'run', 'read_rows', 'append_row', 'processor', 'sweep', 'collect',
-           'table1', 'table2', 'table3', 'figure2', 'figure4', 'figure5', 'figure6']
+           'paired', 'table1', 'table2', 'table3', 'figure2', 'figure4', 'figure5', 'figure6']
 
-# %% ../nbs/12_experiments.ipynb #726463a6
+# %% ../nbs/12_experiments.ipynb #326c4c23
 import copy, functools, hashlib, json, multiprocessing, os, platform, subprocess, sys, time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, fields, replace
@@ -24,7 +24,7 @@ from .features import Network, build_model, check_network, fit, pixel_statistics
 from .pipeline import compress
 from .settings import check_whole, load_settings, pick_device, seeded
 from .texture import texture_level
-from .train import interval, train
+from .train import interval, summarise, train
 
 # %% ../nbs/12_experiments.ipynb #5167f6e0
 results_version = 1 # raised when the same settings would give another result
@@ -209,7 +209,7 @@ def append_row(
             f.flush(); os.fsync(f.fileno())
     return True
 
-# %% ../nbs/12_experiments.ipynb #88df26d0
+# %% ../nbs/12_experiments.ipynb #8be1fd7b
 @functools.lru_cache(maxsize=2)
 def _load(source, data_root): return tuple(load_images(source, split, data_root=data_root) for split in ("train", "test"))
 
@@ -261,9 +261,11 @@ def sweep(
     data_root=None,  # folder with the files of a named source
     jobs=1,          # processes
     device="auto",   # "auto" gives process i the GPU i modulo their number
+    stored=False,    # make nothing, only read
     progress=False,
 ):                   # DataFrame, see `collect`
     "Make the runs that the store does not have yet, in the order given. What fails stops the sweep; what is done stays."
+    if stored: return collect(experiments, folder, settings, data_root=data_root)
     check_whole("jobs", jobs, 1)
     folder, experiments = Path(folder), list(dict.fromkeys(experiments))
     for model in {e.model for e in experiments if e.model}: check_network(model)
@@ -303,6 +305,17 @@ def collect(
     found = [rows[key] for e in dict.fromkeys(experiments) if (key := e.key(data)) in rows]
     return pd.DataFrame([row["experiment"] | {k: v for k, v in row["results"].items() if k != "seconds"} | {f"{k}_seconds": v for k, v in row["results"].get("seconds", {}).items()} | dict(device=row["device"]) for row in found],
                         columns=None if found else [f.name for f in fields(Experiment)] + ["accuracy"])
+
+# %% ../nbs/12_experiments.ipynb #f274e407
+def paired(
+    rows,               # DataFrame, as `collect` returns
+    method, against,    # the difference of their accuracies is taken
+    by=("model", "keep"),
+):                      # DataFrame, a line for each of `by`: points, their 95 % interval, seeds
+    "Paired differences of accuracy in points, seed by seed. Seeds that only one of the two has are left out."
+    wide = rows[rows.method.isin([method, against])].pivot_table(index=[*by, "seed"], columns="method", values="accuracy").reindex(columns=[method, against]).dropna()
+    difference = 100*(wide[method] - wide[against])
+    return difference.groupby(list(by), sort=False).agg(points="mean", half=interval, seeds="size").rename(columns={"half": "± 95 %"})
 
 # %% ../nbs/12_experiments.ipynb #f0d8ad52
 def table1(s): # architectures × methods × keep

@@ -119,7 +119,7 @@ def compare(
             report(rows[-1])
     return rows, first
 
-# %% ../nbs/10_train.ipynb #16f1de4b
+# %% ../nbs/10_train.ipynb #30d82a10
 def interval(
     values, # float (n,)
 ):          # float: NaN for fewer than two
@@ -128,11 +128,12 @@ def interval(
     return float(stats.t.ppf(0.975, n - 1)*np.std(values, ddof=1)/n**.5) if n > 1 else float("nan")
 
 def summarise(
-    rows, # list of dicts or DataFrame, as `compare` returns
-):        # DataFrame, one line for each method in the order of first appearance
-    "Accuracy in % with its 95 % interval (Student), mean seconds, number of seeds."
+    rows,        # list of dicts or DataFrame, as `compare` returns
+    by="method", # column or list of columns that tell lines apart
+):               # DataFrame, one line for each, in the order of first appearance
+    "Accuracy in %: mean, standard deviation over seeds and 95 % interval of the mean (Student); mean seconds; number of seeds."
     def line(part):
-        return pd.Series({"images": int(part.images.iloc[0]), "accuracy %": 100*part.accuracy.mean(), "± 95 %": 100*interval(part.accuracy),
+        return pd.Series({"images": int(part.images.iloc[0]), "accuracy %": 100*part.accuracy.mean(), "std": 100*part.accuracy.std(), "± 95 %": 100*interval(part.accuracy),
                           "compress s": part.compress_seconds.mean(), "train s": part.train_seconds.mean(), "seeds": len(part)})
-    table = pd.DataFrame(rows).groupby("method", sort=False)[["images", "accuracy", "compress_seconds", "train_seconds"]].apply(line)
+    table = pd.DataFrame(rows).groupby(by, sort=False)[["images", "accuracy", "compress_seconds", "train_seconds"]].apply(line)
     return table.astype({"images": int, "seeds": int}).round(2)
