@@ -34,10 +34,10 @@ published_rs = np.array([0.3231, 0.3223, 0.3214, 0.3218, 0.3193, 0.3193, 0.3201,
 
 def family(model): return model.removesuffix("_narrow") # the architecture of the paper that a narrow network stands for
 
-# %% ../nbs/13_figures.ipynb #4e4bf3d3
+# %% ../nbs/13_figures.ipynb #1b6e5c36
 methods = {"random": "random", "graphcut": "GraphCut", "dm": "DM", "dq": "DQ", "rs": "DQ + RS", "ds": "DQ + DS", "adq": "ADQ", "full": "all data"}
 _palette = sns.color_palette("colorblind")
-colours = dict(random=_palette[7], graphcut=_palette[5], dm=_palette[2], dq=_palette[0], rs=_palette[8], ds=_palette[9], adq=_palette[3], full=(0.3, 0.3, 0.3))
+colours = dict(random=_palette[7], graphcut=_palette[5], dm=_palette[2], dq=_palette[0], rs=_palette[4], ds=_palette[9], adq=_palette[3], full=(0.3, 0.3, 0.3))
 
 @contextmanager
 def look():
