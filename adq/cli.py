@@ -5,20 +5,21 @@
 # %% auto #0
 __all__ = ['page_names', 'run_compress', 'run_train', 'run_info', 'run_compare', 'run_reproduce', 'main']
 
-# %% ../nbs/14_cli.ipynb #85324299
+# %% ../nbs/14_cli.ipynb #d15e8fe1
 import argparse, json, resource, sys, time
 from dataclasses import fields
 from pathlib import Path
 
 from .data import load_images
 from .experiments import page_runs, sweep
+from .features import processes
 from .patches import check_cell, check_reconstructor
 from .pipeline import compress, methods
-from .settings import Settings, check_share, check_whole, load_settings, parse_setting, pick_device
+from .settings import Settings, check_share, check_whole, load_settings, parse_setting, pick_device, torchrun
 from .store import check_codec, check_new, codecs, load, load_indices, new_folder, read_about, verify
 from .train import compare, summarise, train
 
-# %% ../nbs/14_cli.ipynb #6e090a1a
+# %% ../nbs/14_cli.ipynb #44cb2081
 def _settings(args, *names):
     "The profile's values for `names`, each replaced by the option of that name where given."
     profile = load_settings(args.profile)
@@ -35,6 +36,8 @@ def _keep(args, patch_keep=1.0):
         check_share("sample", args.sample)
         return args.sample*patch_keep
     return load_settings(args.profile).keep[0] if args.keep is None else args.keep
+
+def _size(args): return args.size or load_settings(args.profile).size or None
 
 def _bytes(n):
     for unit in ("bytes", "kB", "MB", "GB"):
@@ -68,7 +71,7 @@ def run_compress(args):
          f"stages  {', '.join(f'{k} {v:.1f} s' for k, v in chosen.seconds.items())}\nstored  {_sizes(about)}\nwritten {args.out} in {seconds:.1f} s, peak memory of this process {_memory():,.0f} MB")
 
 def run_train(args):
-    options = _settings(args, "model", "epochs", "batch_size", "lr", "flip")
+    options = _settings(args, "model", "epochs", "batch_size", "lr", "weight_decay", "flip")
     reconstruct = _settings(args, "reconstruct")["reconstruct"]
     compressed = (Path(args.source)/"compressed.json").is_file()
     if compressed:
@@ -80,7 +83,10 @@ def run_train(args):
     if compressed: images = load(args.source, reconstruct=reconstruct, device=args.device, flip=options["flip"], seed=args.seed, progress=True)
     else: images = load_images(args.source, "train", data_root=args.data_root)
     if args.indices: images = images.subset(load_indices(args.indices, images)[0])
-    trained = train(images, test, size=args.size, seed=args.seed, device=args.device, progress=True, **options)
+    with torchrun(args.device) as device:
+        first = processes()[0] == 0
+        trained = train(images, test, size=_size(args), seed=args.seed, device=device, progress=first, **options)
+    if not first: return
     result = dict(accuracy=trained.accuracy, images=trained.images, model=options["model"], epochs=trained.epochs, seed=args.seed, seconds=round(trained.seconds, 1), images_per_second=round(trained.images_per_second))
     _say(args, result, f"{images}\ntop-1   {trained.accuracy:.2%} on the test images\ntrained {options['model']}, {trained.epochs} epochs on {trained.images:,} images in {trained.seconds:.1f} s ({trained.images_per_second:,.0f} images/s)")
 
@@ -101,12 +107,12 @@ def _describe(args, about):
 
 def run_compare(args):
     if args.out: _check_output(args)
-    compressing, training = _settings(args, "alpha", "n_bins", "extractor", "patch", "temperature", "flip"), _settings(args, "model", "epochs", "batch_size", "lr", "flip")
+    compressing, training = _settings(args, "alpha", "n_bins", "extractor", "patch", "temperature", "flip"), _settings(args, "model", "epochs", "batch_size", "lr", "weight_decay", "flip")
     seeds, keep, reconstruct = _settings(args, "seeds")["seeds"], _keep(args), _settings(args, "reconstruct")["reconstruct"]
     patch_keep = 1 - _settings(args, "drop")["drop"] if args.patch_keep is None else args.patch_keep
     images, test = (load_images(args.source, split, data_root=args.data_root) for split in ("train", "test"))
     report = lambda row: print(f"seed {row['seed']} {row['method']:>8}  {row['images']:>7,} images  top-1 {row['accuracy']:.2%}", file=sys.stderr, flush=True)
-    rows, first = compare(images, test, keep, methods=args.methods, patch_keep=patch_keep, reconstruct=reconstruct, seeds=seeds, compressing=compressing, training=training | {"size": args.size}, device=args.device, report=report)
+    rows, first = compare(images, test, keep, methods=args.methods, patch_keep=patch_keep, reconstruct=reconstruct, seeds=seeds, compressing=compressing, training=training | {"size": _size(args)}, device=args.device, report=report)
     table = summarise(rows)
     if args.out:
         with new_folder(args.out, args.force) as folder:
@@ -190,7 +196,7 @@ def run_reproduce(args):
     _say(args, dict(pages=results, out=str(out)), "\n".join(lines) + f"\n{len(results) - len(failed)} of {len(results)} pages in {out}" + (f", {len(failed)} failed" if failed else ""))
     return 1 if failed else 0
 
-# %% ../nbs/14_cli.ipynb #fad003f1
+# %% ../nbs/14_cli.ipynb #8b58a8c9
 class _Parser(argparse.ArgumentParser):
     "Errors in one line, without the usage."
     def error(self, message): self.exit(2, f"adq: error: {message} (adq --help shows the usage)\n")
@@ -245,7 +251,7 @@ def _parser():
     p = bare("info", run_info, "Tell what a compressed set holds and how big it is", "adq info small --verify")
     p.add_argument("folder", type=Path, metavar="DIR", help="folder that adq compress wrote")
     p.add_argument("--verify", action="store_true", help="compare every shard with its checksum")
-    p = command("train", run_train, "Train on a compressed set, on kept images, or on all, and test", "adq train small --test photos --model resnet18 --size 224", ", or a folder that adq compress wrote")
+    p = command("train", run_train, "Train on a compressed set, on kept images, or on all, and test", "adq train small --test photos --model resnet18 --size 224\n  torchrun --nproc-per-node 8 --no-python adq train imagenet --profile imagenet --indices small", ", or a folder that adq compress wrote")
     p.add_argument("--test", metavar="SOURCE", help="source of the test images (default: SOURCE; needed for a compressed set)")
     p.add_argument("--indices", type=Path, metavar="DIR", help="train on the images of SOURCE that this folder of adq compress kept, in their original form")
     p.add_argument("--reconstruct", metavar="HOW", help="fill dropped patches by mean, blur, self:EPOCHS, facebook/vit-mae-large, or a file of weights")

@@ -6,7 +6,7 @@
 __all__ = ['memory_limit', 'cache', 'image_endings', 'Encoded', 'decode', 'decode_all', 'ImageData', 'split_images', 'from_table',
            'quiet_hub', 'load_images', 'batches']
 
-# %% ../nbs/01_data.ipynb #90a8aa63
+# %% ../nbs/01_data.ipynb #e81da4e0
 import contextlib, gzip, hashlib, os, re
 from io import BytesIO
 from pathlib import Path
@@ -17,7 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms.v2 import functional as TF
+from torchvision.transforms.v2 import RandomResizedCrop, functional as TF
 
 # %% ../nbs/01_data.ipynb #3616b6f6
 class Encoded:
@@ -62,7 +62,7 @@ class Encoded:
         try: return TF.pil_to_tensor(image if image.mode == "RGB" else image.convert("RGB"))
         except (OSError, SyntaxError) as e: raise ValueError(f"{self.name(i)} is damaged: {e}") from e
 
-# %% ../nbs/01_data.ipynb #2ac71cc2
+# %% ../nbs/01_data.ipynb #98f1b8b0
 class _Batches(Dataset):
     "Item `indices` is the collated batch of a dataset, or the `ValueError` that it raised."
     def __init__(self, dataset, collate): self.dataset, self.collate = dataset, collate
@@ -77,6 +77,7 @@ def decode(
     batch_size,
     collate,     # list of items -> batch
     order=None,  # ints: which items, in which order; None = all
+    seed=0,      # of what is random in the workers
     pin=False,   # page-locked memory, for copies to a GPU
 ):               # iterator of batches
     "Items of a dataset in batches, through a `DataLoader`. Raises the `ValueError` of the first item that cannot be read."
@@ -84,7 +85,7 @@ def decode(
     def parts():
         for start in range(0, len(order), batch_size):
             if not stopped: yield order[start:start+batch_size]
-    loader = iter(DataLoader(_Batches(dataset, collate), batch_size=None, sampler=parts(), num_workers=min(8, os.cpu_count()), collate_fn=_same, pin_memory=pin, generator=torch.Generator()))
+    loader = iter(DataLoader(_Batches(dataset, collate), batch_size=None, sampler=parts(), num_workers=min(8, os.cpu_count()), collate_fn=_same, pin_memory=pin, generator=torch.Generator().manual_seed(seed)))
     try:
         for batch in loader:
             if isinstance(batch, ValueError): raise batch
@@ -430,9 +431,10 @@ def load_images(
     files = sorted(folder.rglob("*.parquet"))
     return _parquet(folder, files, split) if files else _folder(folder, split)
 
-# %% ../nbs/01_data.ipynb #db087675
+# %% ../nbs/01_data.ipynb #ac8dacd9
 def _fit(pixels, size, crop=True):
-    "Resize the shorter side to `size` and cut out the middle square, or squeeze the whole image into it; uint8 in and out."
+    "Resize the shorter side to `size` and cut out the middle square, or a random part at a random scale, or squeeze the whole image into it; uint8 in and out."
+    if crop == "random": return RandomResizedCrop([size, size], antialias=True)(pixels)
     if size is None or pixels.shape[-2:] == (size, size): return pixels
     if not crop: return TF.resize(pixels, [size, size], antialias=True)
     return TF.center_crop(TF.resize(pixels, [size], antialias=True), [size, size])
@@ -449,7 +451,7 @@ def batches(
     batch_size=256,
     *,
     size=None,      # side of the square to resize to, in pixels; None keeps the images' own size
-    crop=True,      # cut out the middle square; False squeezes the whole image into it
+    crop=True,      # cut out the middle square; False squeezes the whole image into it; "random" takes a random part of 8 to 100 % of the area of each encoded image, as is usual in training on ImageNet
     order=None,     # ints: which images, in which order; None = all, in theirs
     device="cpu",   # where the batches go
 ):                  # iterator of (uint8 (B, C, H, W), int64 (B,)) on `device`
@@ -461,5 +463,6 @@ def batches(
             yield _fit(images.images[part].to(device, non_blocking=True), size, crop), labels[part].to(device)
         return
     plain = ImageData(images.images, images.labels, images.classes) # without a transform
-    for pixels, labels in decode(plain, batch_size, _Collate(size, crop), order, pin=torch.device(device).type == "cuda"):
+    seed = int(torch.randint(2**31, (1,))) if crop == "random" else 0
+    for pixels, labels in decode(plain, batch_size, _Collate(size, crop), order, seed, pin=torch.device(device).type == "cuda"):
         yield pixels.to(device, non_blocking=True), labels.to(device, non_blocking=True)

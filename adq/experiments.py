@@ -26,7 +26,7 @@ from .settings import check_whole, load_settings, pick_device, seeded
 from .texture import texture_level
 from .train import interval, summarise, train
 
-# %% ../nbs/12_experiments.ipynb #5167f6e0
+# %% ../nbs/12_experiments.ipynb #418a2c1e
 results_version = 1 # raised when the same settings would give another result
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class Experiment:
     epochs: int = None
     batch_size: int = None
     lr: float = None
+    weight_decay: float = None
     flip: bool = None
     size: int = None          # side in pixels to train at; None = the images' own
     points: int = None
@@ -58,7 +59,7 @@ class Experiment:
         parts = {name: value for name, value in asdict(self).items() if value is not None}
         return hashlib.sha256(json.dumps(parts | dict(data=data, version=results_version), sort_keys=True).encode()).hexdigest()[:16]
 
-_scoring, _recipe = ("extractor", "n_bins", "patch", "temperature", "flip"), ("model", "epochs", "batch_size", "lr", "flip")
+_scoring, _recipe = ("extractor", "n_bins", "patch", "temperature", "flip"), ("model", "epochs", "batch_size", "lr", "weight_decay", "flip")
 _parts = {"random": (), "full": (), "graphcut": ("extractor", "flip"), "dq": ("extractor", "n_bins", "flip"), "rs": ("alpha", *_scoring), "ds": ("alpha", *_scoring), "adq": ("alpha", *_scoring), "dm": ("dm_iterations", "dm_width")}
 
 def experiment(
@@ -132,13 +133,13 @@ def _chosen(e, images, folder, device, settings):
         seconds += sum(spent[stage] for stage in _stages[e.method])
     return images.subset(indices), counts if counts is None else counts.tolist(), seconds
 
-# %% ../nbs/12_experiments.ipynb #57268e01
+# %% ../nbs/12_experiments.ipynb #2e6d26a5
 def _run_train(e, images, test, folder, device, settings):
     kept, counts, seconds = _chosen(e, images, folder, device, settings)
-    trained = train(kept, test, e.model, epochs=e.epochs, batch_size=e.batch_size, lr=e.lr, flip=e.flip, size=e.size, points=e.points, compile=settings.compile, seed=e.seed, device=device)
+    trained = train(kept, test, e.model, epochs=e.epochs, batch_size=e.batch_size, lr=e.lr, weight_decay=e.weight_decay, flip=e.flip, size=e.size, points=e.points, compile=settings.compile, seed=e.seed, device=device)
     return dict(accuracy=trained.accuracy, best=max(trained.curve.values()), curve=trained.curve, images=len(kept), quotas=counts, seconds=dict(compress=round(seconds, 3), train=round(trained.seconds, 3)))
 
-# %% ../nbs/12_experiments.ipynb #dd133b6a
+# %% ../nbs/12_experiments.ipynb #f81205be
 def _run_trajectory(e, images, test, folder, device, settings):
     some = images.subset(select("random", images.labels, e.keep, seed=e.seed)[0])
     size, mean_std = images.shape[-1], pixel_statistics(some)
@@ -147,7 +148,7 @@ def _run_trajectory(e, images, test, folder, device, settings):
     every = max(1, e.epochs//20) # at most some twenty points
     def follow(part):
         path, network = {}, Network(copy.deepcopy(start), size, *mean_std).to(device)
-        fit(network, part, epochs=e.epochs, batch_size=e.batch_size, lr=e.lr, flip=e.flip, seed=e.seed, after_epoch=lambda epoch: path.update({epoch: flat(network.model)}) if epoch % every == 0 else None)
+        fit(network, part, epochs=e.epochs, batch_size=e.batch_size, lr=e.lr, weight_decay=e.weight_decay, flip=e.flip, seed=e.seed, after_epoch=lambda epoch: path.update({epoch: flat(network.model)}) if epoch % every == 0 else None)
         return path
     expert, origin, texture = follow(some), flat(start), texture_level(some, e.patch)
     rank = np.argsort(np.argsort(texture, kind="stable"), kind="stable")*3//len(some)

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['small_networks', 'narrow_networks', 'Extractor', 'check_network', 'build_model', 'Network', 'pixel_statistics',
-           'crop_and_flip', 'check_recipe', 'fit', 'accuracy', 'read_weights', 'load_extractor', 'output_gradient',
-           'extract_features', 'fit_classifier']
+           'crop_and_flip', 'check_recipe', 'processes', 'fit', 'accuracy', 'read_weights', 'load_extractor',
+           'output_gradient', 'extract_features', 'fit_classifier']
 
-# %% ../nbs/02_features.ipynb #118b5121
+# %% ../nbs/02_features.ipynb #817b714f
 import difflib, importlib.util, math, re
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ import numpy as np, timm, torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from timm.models import ConvNeXt, SwinTransformer, VisionTransformer, clean_state_dict, load_state_dict
-from torch import distributed as dist, nn
+from torch import distributed, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
@@ -139,23 +139,28 @@ def pixel_statistics(
     mean = sums[0]/count
     return mean.tolist(), (sums[1]/count - mean**2).sqrt().clamp(min=1e-3).tolist()
 
-# %% ../nbs/02_features.ipynb #b39c2e31
+# %% ../nbs/02_features.ipynb #a0e34834
 def crop_and_flip(
     x,         # float (B, C, H, W), normalised
     flip=True, # mirror half of the images
+    crop=True, # False for images that are random crops already
 ):             # float (B, C, H, W), channels last
     "A random crop after padding by an eighth of the side, and a random mirror image, drawn for each image."
-    (b, _, h, w), pad = x.shape, max(1, x.shape[-1]//8)
+    (b, _, h, w), pad = x.shape, max(1, x.shape[-1]//8) if crop else 0
     rows = torch.randint(2*pad+1, (b, 1), device=x.device) + torch.arange(h, device=x.device)
     cols = torch.randint(2*pad+1, (b, 1), device=x.device) + torch.arange(w, device=x.device)
     if flip: cols = torch.where(torch.rand(b, 1, device=x.device) < 0.5, cols, cols.flip(1))
     padded = F.pad(x, (pad,)*4).permute(0, 2, 3, 1)
     return padded[torch.arange(b, device=x.device)[:, None, None], rows[:, :, None], cols[:, None]].permute(0, 3, 1, 2)
 
-# %% ../nbs/02_features.ipynb #9d63407b
+# %% ../nbs/02_features.ipynb #03acb452
 def check_recipe(epochs, batch_size, lr):
     "Raises `ValueError` for a training recipe that is out of range."
     check_whole("epochs", epochs, 1); check_whole("batch_size", batch_size, 2); check_positive("lr", lr)
+
+def processes():
+    "Rank of this process and number of processes that train together under torchrun; (0, 1) alone."
+    return (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
 
 def fit(
     network,           # `Network`, already on its device
@@ -174,27 +179,36 @@ def fit(
 ):                     # the network, trained and in evaluation mode
     "Train by SGD with a cosine schedule on augmented batches. Same seed, same device: same weights."
     check_recipe(epochs, batch_size, lr)
-    if len(images) < 2: raise ValueError(f"images has {len(images)} image; expected at least 2 to train on")
+    rank, world = processes()
+    if len(images) < 2*world: raise ValueError(f"images has {len(images)} image{'s'*(len(images) != 1)}; expected at least {2*world} to train on")
+    if batch_size % world: raise ValueError(f"batch_size is {batch_size} for {world} processes; expected a multiple")
     if images.in_memory: images = images.to(network.device)
     optimizer = torch.optim.SGD(network.parameters(), lr, momentum=momentum, weight_decay=weight_decay, nesterov=True)
-    used = len(images) - (len(images) % batch_size == 1) # batch normalisation cannot take a last batch of one
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs*math.ceil(used/batch_size))
-    model = torch.compile(network.model) if compile else network.model
-    with seeded(seed):
+    own, share = batch_size//world, len(images)//world
+    share -= share % own == 1 # batch normalisation cannot take a last batch of one
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs*math.ceil(share/own))
+    model = network.model if world == 1 else nn.parallel.DistributedDataParallel(network.model)
+    if compile: model = torch.compile(model)
+    with seeded(seed + rank):
         for epoch in tqdm(range(1, epochs + 1), "training", unit="epoch", disable=None if progress else True, leave=False):
             network.train()
-            order = torch.randperm(len(images))[:used]
-            for pixels, labels in batches(images, batch_size, size=network.size, order=order, device=network.device):
-                x = crop_and_flip(network.prepare(pixels), flip)
+            order = torch.randperm(len(images))
+            if world > 1:
+                order = order.to(network.device)
+                distributed.broadcast(order, 0) # every process takes its share of one order
+            for pixels, labels in batches(images, own, size=network.size, crop=True if images.in_memory else "random", order=order[rank::world][:share].cpu(), device=network.device):
+                x = crop_and_flip(network.prepare(pixels), flip, crop=images.in_memory)
                 with autocast(network.device): loss = F.cross_entropy(model(x).float(), labels)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 optimizer.step(); schedule.step()
+            if world > 1:
+                for buffer in network.buffers(): distributed.broadcast(buffer, 0) # running statistics are those of the first process
             after_epoch(epoch)
     network.classifies = True
     return network.eval()
 
-# %% ../nbs/02_features.ipynb #489f14ff
+# %% ../nbs/02_features.ipynb #bb942ebf
 @torch.inference_mode()
 def accuracy(
     network,        # `Network`
@@ -202,8 +216,12 @@ def accuracy(
     batch_size=512,
 ):                  # float in [0, 1]
     "Share of images whose highest logit is their label (top-1)."
+    rank, world = processes()
     network.eval()
-    return sum(int((network(x).argmax(1) == y).sum()) for x, y in batches(images, batch_size, size=network.size, device=network.device))/len(images)
+    correct = torch.tensor(0, device=network.device)
+    for x, y in batches(images, batch_size, size=network.size, order=np.arange(rank, len(images), world), device=network.device): correct += (network(x).argmax(1) == y).sum()
+    if world > 1: distributed.all_reduce(correct)
+    return int(correct)/len(images)
 
 # %% ../nbs/02_features.ipynb #bdddb9b6
 def _wheel_file():

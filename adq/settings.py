@@ -4,15 +4,16 @@
 
 # %% auto #0
 __all__ = ['check_whole', 'check_share', 'check_positive', 'Settings', 'parse_setting', 'load_settings', 'pick_device',
-           'autocast', 'seeded']
+           'torchrun', 'autocast', 'seeded']
 
-# %% ../nbs/00_settings.ipynb #1fa67e37
-import configparser, contextlib
+# %% ../nbs/00_settings.ipynb #ee0a73c7
+import configparser, contextlib, os
 from numbers import Integral, Real
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import torch
+from torch import distributed
 
 # %% ../nbs/00_settings.ipynb #96d07cac
 def check_whole(
@@ -41,7 +42,7 @@ def check_positive(
     "Raises `ValueError` unless value is above 0."
     if not value > 0: raise ValueError(f"{name} is {value}; expected a number above 0")
 
-# %% ../nbs/00_settings.ipynb #c0aea7f2
+# %% ../nbs/00_settings.ipynb #33ae2f97
 @dataclass(frozen=True)
 class Settings:
     "The settings of one profile; the paper's symbols in brackets."
@@ -60,6 +61,7 @@ class Settings:
     batch_size: int      # images per step
     size: int            # side in pixels to train at; 0 = the images' own
     lr: float            # peak learning rate of SGD, annealed to 0 by a cosine
+    weight_decay: float  # of SGD
     flip: bool           # mirror images at random while training (not for digits)
     seeds: int           # number of runs, seeded 0, 1, …
     other_seeds: int     # of them outside tables 2 and 3
@@ -137,6 +139,23 @@ def pick_device(
         raise ValueError(f"device '{device}' is not on this machine, which has {torch.cuda.device_count()} CUDA devices; expected auto or cpu")
     if device.type not in ("cpu", "cuda"): raise ValueError(f"device '{device}' is not supported; expected auto, cpu or cuda")
     return device
+
+# %% ../nbs/00_settings.ipynb #bf5fd22b
+@contextlib.contextmanager
+def torchrun(
+    device="auto", # as `pick_device` takes it
+):                 # context manager that gives the `torch.device` of this process
+    "Within the block the processes that torchrun started work together. In a single process only the device is picked."
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        yield pick_device(device)
+        return
+    device = pick_device(device)
+    if device.type == "cuda":
+        device = pick_device(f"cuda:{os.environ['LOCAL_RANK']}")
+        torch.cuda.set_device(device)
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try: yield device
+    finally: distributed.destroy_process_group()
 
 # %% ../nbs/00_settings.ipynb #c4e6d597
 def autocast(

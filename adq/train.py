@@ -18,7 +18,7 @@ from .pipeline import check_draw, compress
 from .settings import check_whole, pick_device, seeded
 from .store import fill
 
-# %% ../nbs/10_train.ipynb #1c2aee04
+# %% ../nbs/10_train.ipynb #5ca9f64f
 @dataclass
 class Trained:
     "A network and how well it does."
@@ -50,6 +50,7 @@ def train(
     epochs=200,
     batch_size=128,
     lr=0.1,           # peak learning rate
+    weight_decay=5e-4,
     flip=True,        # mirror images at random; not for digits and letters
     size=None,        # side in pixels; None = the images' own, needed where they differ
     points=1,         # of the accuracy curve, evenly spaced over the epochs up to the last
@@ -70,7 +71,7 @@ def train(
         before = time.perf_counter()
         curve[epoch] = accuracy(network, test)
         testing += time.perf_counter() - before
-    fit(network, images, epochs=epochs, batch_size=batch_size, lr=lr, flip=flip, seed=seed, compile=compile, after_epoch=measure, progress=progress)
+    fit(network, images, epochs=epochs, batch_size=batch_size, lr=lr, weight_decay=weight_decay, flip=flip, seed=seed, compile=compile, after_epoch=measure, progress=progress)
     return Trained(curve, len(images), epochs, time.perf_counter() - start - testing, network)
 
 # %% ../nbs/10_train.ipynb #c3209d64
