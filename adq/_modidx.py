@@ -188,6 +188,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'adq.features.fit': ('features.html#fit', 'adq/features.py'),
                               'adq.features.fit_classifier': ('features.html#fit_classifier', 'adq/features.py'),
                               'adq.features.load_extractor': ('features.html#load_extractor', 'adq/features.py'),
+                              'adq.features.make_optimizer': ('features.html#make_optimizer', 'adq/features.py'),
                               'adq.features.output_gradient': ('features.html#output_gradient', 'adq/features.py'),
                               'adq.features.pixel_statistics': ('features.html#pixel_statistics', 'adq/features.py'),
                               'adq.features.processes': ('features.html#processes', 'adq/features.py'),

@@ -319,9 +319,9 @@ def paired(
     difference = 100*(wide[method] - wide[against])
     return difference.groupby(list(by), sort=False).agg(points="mean", half=interval, seeds="size").rename(columns={"half": "± 95 %"})
 
-# %% ../nbs/12_experiments.ipynb #5d537793
+# %% ../nbs/12_experiments.ipynb #f3705403
 def table1(s): # architectures × methods × keep
-    return [experiment(s, m, model=a, keep=k, seed=i) for a in s.architectures for k in (*s.table1_keep, 1.0) for m in (("dm", "dq", "adq") if k < 1 else ("full",)) for i in range(s.other_seeds)]
+    return [experiment(s, m, model=a, keep=k, seed=i) for a in s.architectures for k in s.table1_keep for i in range(s.other_seeds) for m in ("dm", "dq", "adq")] + [experiment(s, "full", model=a) for a in s.architectures] # all data once, for reference
 
 def table2(s): # cost and error bars of compressing
     return [experiment(s, m, keep=s.keep[0], seed=i) for m, n in (("dm", s.other_seeds), ("dq", s.seeds), ("adq", s.seeds)) for i in range(n)]

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['small_networks', 'narrow_networks', 'Extractor', 'check_network', 'build_model', 'Network', 'pixel_statistics',
-           'crop_and_flip', 'check_recipe', 'processes', 'fit', 'accuracy', 'read_weights', 'load_extractor',
-           'output_gradient', 'extract_features', 'fit_classifier']
+           'crop_and_flip', 'check_recipe', 'make_optimizer', 'processes', 'fit', 'accuracy', 'read_weights',
+           'load_extractor', 'output_gradient', 'extract_features', 'fit_classifier']
 
 # %% ../nbs/02_features.ipynb #817b714f
 import difflib, importlib.util, math, re
@@ -153,10 +153,15 @@ def crop_and_flip(
     padded = F.pad(x, (pad,)*4).permute(0, 2, 3, 1)
     return padded[torch.arange(b, device=x.device)[:, None, None], rows[:, :, None], cols[:, None]].permute(0, 3, 1, 2)
 
-# %% ../nbs/02_features.ipynb #03acb452
+# %% ../nbs/02_features.ipynb #e1738d5c
 def check_recipe(epochs, batch_size, lr):
     "Raises `ValueError` for a training recipe that is out of range."
     check_whole("epochs", epochs, 1); check_whole("batch_size", batch_size, 2); check_positive("lr", lr)
+
+def make_optimizer(network, lr, momentum, weight_decay):
+    "SGD for networks with batch normalisation, AdamW at a hundredth of the learning rate and a hundred times the weight decay for the others."
+    if any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in network.modules()): return torch.optim.SGD(network.parameters(), lr, momentum=momentum, weight_decay=weight_decay, nesterov=True)
+    return torch.optim.AdamW(network.parameters(), lr/100, weight_decay=100*weight_decay)
 
 def processes():
     "Rank of this process and number of processes that train together under torchrun; (0, 1) alone."
@@ -177,13 +182,13 @@ def fit(
     after_epoch=lambda epoch: None, # called with 1, 2, …; may put the network in evaluation mode
     progress=False,    # show a progress bar
 ):                     # the network, trained and in evaluation mode
-    "Train by SGD with a cosine schedule on augmented batches. Same seed, same device: same weights."
+    "Train with a cosine schedule on augmented batches. Same seed, same device: same weights."
     check_recipe(epochs, batch_size, lr)
     rank, world = processes()
     if len(images) < 2*world: raise ValueError(f"images has {len(images)} image{'s'*(len(images) != 1)}; expected at least {2*world} to train on")
     if batch_size % world: raise ValueError(f"batch_size is {batch_size} for {world} processes; expected a multiple")
     if images.in_memory: images = images.to(network.device)
-    optimizer = torch.optim.SGD(network.parameters(), lr, momentum=momentum, weight_decay=weight_decay, nesterov=True)
+    optimizer = make_optimizer(network, lr, momentum, weight_decay)
     own, share = batch_size//world, len(images)//world
     share -= share % own == 1 # batch normalisation cannot take a last batch of one
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs*math.ceil(share/own))
