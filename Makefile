@@ -1,8 +1,8 @@
-# demo · test · lab · readme; each sets up .venv by itself
+# demo · test · lab · reproduce · readme; each sets up .venv by itself
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lab readme
+.PHONY: demo test lab reproduce readme
 .DEFAULT_GOAL := demo
 
 .venv/.ready: pyproject.toml requirements.lock
@@ -23,8 +23,13 @@ test: .venv/.ready
 lab: .venv/.ready
 	$(BIN)/jupyter lab nbs/index.ipynb
 
+# the paper's tables, figures and claims: make reproduce PROFILE=smoke
+PROFILE ?= laptop
+reproduce: .venv/.ready
+	$(BIN)/adq reproduce all --profile $(PROFILE)
+
 # README.md from nbs/index.ipynb, its links seen from the top folder
 readme: .venv/.ready
 	$(BIN)/jupyter nbconvert nbs/index.ipynb --to markdown --no-input --stdout --log-level ERROR \
-		| sed -E 's#\]\(([0-9a-z_]+\.ipynb|results/)#](nbs/\1#g' > README.md.new
+		| sed -E -e 's#\]\(([0-9a-z_]+\.ipynb|results/)#](nbs/\1#g' -e 's#\]\(\.\./#](#g' > README.md.new
 	mv README.md.new README.md

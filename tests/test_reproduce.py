@@ -86,3 +86,13 @@ def test_rows_of_other_settings_are_not_mixed_in(tmp_path):
     sweep([experiment(smoke, "random", keep=0.1)], tmp_path, smoke)
     other = replace(smoke, lr=0.05)
     assert len(sweep([experiment(other, "random", keep=0.1)], tmp_path, other)) == 1 and len(keys(tmp_path)) == 2
+
+
+def test_everything_of_the_paper_profile_small(tmp_path):
+    "Every method at every keep ratio, and every architecture, of the profiles for CIFAR-10."
+    paper = replace(load_settings("paper"), source="digits", extractor="resnet18_narrow/self:1", epochs=1, points=1, dm_iterations=1, dm_width=4, flip=False, compile=False)
+    runs = [experiment(paper, m, keep=k, model="resnet18_narrow") for m in ("random", "graphcut", "dq", "rs", "ds", "adq", "dm") for k in sorted({*paper.keep, *paper.table1_keep, *paper.low_keep, *paper.high_keep})]
+    runs += [experiment(paper, "random", keep=0.05, model=m) for m in dict.fromkeys(paper.architectures + load_settings("laptop").architectures)]
+    rows = sweep(runs, tmp_path, paper)
+    assert len(rows) == len(set(runs)) and rows.accuracy.between(0, 1).all()
+    assert all(round(r.keep*1437 - 0.5) <= r.images <= r.keep*1437 for r in rows.itertuples())
