@@ -194,6 +194,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'adq.features.processes': ('features.html#processes', 'adq/features.py'),
                               'adq.features.read_weights': ('features.html#read_weights', 'adq/features.py')},
             'adq.figures': { 'adq.figures._bars': ('figures.html#_bars', 'adq/figures.py'),
+                             'adq.figures._check_some': ('figures.html#_check_some', 'adq/figures.py'),
                              'adq.figures.beside_paper': ('figures.html#beside_paper', 'adq/figures.py'),
                              'adq.figures.caption': ('figures.html#caption', 'adq/figures.py'),
                              'adq.figures.family': ('figures.html#family', 'adq/figures.py'),

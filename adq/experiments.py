@@ -210,7 +210,7 @@ def append_row(
             f.flush(); os.fsync(f.fileno())
     return True
 
-# %% ../nbs/12_experiments.ipynb #df08ad23
+# %% ../nbs/12_experiments.ipynb #f18cc70c
 @functools.lru_cache(maxsize=2)
 def _load(source, data_root): return tuple(load_images(source, split, data_root=data_root) for split in ("train", "test"))
 
@@ -305,8 +305,9 @@ def collect(
     data = _fingerprint(*_load(settings.source, data_root))
     rows = {row["key"]: row for row in read_rows(folder)}
     found = [rows[key] for e in dict.fromkeys(experiments) if (key := e.key(data)) in rows]
+    columns = [f.name for f in fields(Experiment)] + ["accuracy", "best", "images", "distance", "texture", "rs", "ds", "importance", "compress_seconds", "train_seconds", "device"]
     return pd.DataFrame([row["experiment"] | {k: v for k, v in row["results"].items() if k != "seconds"} | {f"{k}_seconds": v for k, v in row["results"].get("seconds", {}).items()} | dict(device=row["device"]) for row in found],
-                        columns=None if found else [f.name for f in fields(Experiment)] + ["accuracy"])
+                        columns=None if found else columns)
 
 # %% ../nbs/12_experiments.ipynb #f274e407
 def paired(
@@ -319,12 +320,12 @@ def paired(
     difference = 100*(wide[method] - wide[against])
     return difference.groupby(list(by), sort=False).agg(points="mean", half=interval, seeds="size").rename(columns={"half": "± 95 %"})
 
-# %% ../nbs/12_experiments.ipynb #f3705403
+# %% ../nbs/12_experiments.ipynb #947aeb3b
 def table1(s): # architectures × methods × keep
     return [experiment(s, m, model=a, keep=k, seed=i) for a in s.architectures for k in s.table1_keep for i in range(s.other_seeds) for m in ("dm", "dq", "adq")] + [experiment(s, "full", model=a) for a in s.architectures] # all data once, for reference
 
 def table2(s): # cost and error bars of compressing
-    return [experiment(s, m, keep=s.keep[0], seed=i) for m, n in (("dm", s.other_seeds), ("dq", s.seeds), ("adq", s.seeds)) for i in range(n)]
+    return [experiment(s, m, keep=s.keep[0], seed=i) for i in range(s.table2_seeds) for m in ("dq", "adq")] + [experiment(s, "dm", keep=s.keep[0], seed=i) for i in range(s.other_seeds)]
 
 def table3(s): # which score wins what; and a random sample, which the paper leaves out
     return [experiment(s, m, keep=k, seed=i) for k in s.keep for i in range(s.seeds) for m in ("random", "dq", "rs", "ds", "adq")] + [experiment(s, "full", seed=i) for i in range(s.other_seeds)]

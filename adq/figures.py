@@ -34,7 +34,7 @@ published_rs = np.array([0.3231, 0.3223, 0.3214, 0.3218, 0.3193, 0.3193, 0.3201,
 
 def family(model): return model.removesuffix("_narrow") # the architecture of the paper that a narrow network stands for
 
-# %% ../nbs/13_figures.ipynb #1b6e5c36
+# %% ../nbs/13_figures.ipynb #f7c37f7b
 methods = {"random": "random", "graphcut": "GraphCut", "dm": "DM", "dq": "DQ", "rs": "DQ + RS", "ds": "DQ + DS", "adq": "ADQ", "full": "all data"}
 _palette = sns.color_palette("colorblind")
 colours = dict(random=_palette[7], graphcut=_palette[5], dm=_palette[2], dq=_palette[0], rs=_palette[4], ds=_palette[9], adq=_palette[3], full=(0.3, 0.3, 0.3))
@@ -43,6 +43,9 @@ colours = dict(random=_palette[7], graphcut=_palette[5], dm=_palette[2], dq=_pal
 def look():
     "The style of all figures."
     with sns.plotting_context("paper"), sns.axes_style("ticks"), sns.color_palette("colorblind"), plt.rc_context({"legend.frameon": False, "figure.constrained_layout.use": True}): yield
+
+def _check_some(rows):
+    if not len(rows): raise ValueError("the store has no run for this figure; make some first (leave out stored)")
 
 def _bars(values): return values.mean() - interval(values), values.mean() + interval(values)
 
@@ -77,11 +80,12 @@ def save_table(table, folder, name):
     (folder/f"{name}.md").write_text(markdown(table) + "\n", encoding="utf-8")
     table.to_latex(folder/f"{name}.tex", float_format="%.2f", na_rep="--", escape=True)
 
-# %% ../nbs/13_figures.ipynb #31c7aa4e
+# %% ../nbs/13_figures.ipynb #2a2005fa
 def plot_scores(
     rows, # DataFrame of runs of kind "scores"
 ):        # matplotlib figure of four panels
-    "RS, DS and IS per bin beside the ideal condition, Fig. 2."
+    "RS, DS and IS per bin beside the ideal condition, Fig. 2. Raises `ValueError` where there is no run."
+    _check_some(rows)
     number = len(rows.rs.iloc[0])
     bins = np.arange(number)
     with look():
@@ -98,11 +102,12 @@ def plot_scores(
         sns.despine(fig)
     return fig
 
-# %% ../nbs/13_figures.ipynb #88a6c6d9
+# %% ../nbs/13_figures.ipynb #c528c8cd
 def plot_trajectories(
     rows, # DataFrame of runs of kind "trajectory"
 ):        # matplotlib figure
-    "Distance of students to the expert over epochs, Fig. 4, and that of a random third."
+    "Distance of students to the expert over epochs, Fig. 4, and that of a random third. Raises `ValueError` where there is no run."
+    _check_some(rows)
     long = pd.DataFrame([dict(third=third, epoch=int(epoch), distance=d, seed=row.seed) for row in rows.itertuples() for third, path in row.distance.items() for epoch, d in path.items()])
     with look():
         fig, ax = plt.subplots(figsize=(4.2, 2.8))

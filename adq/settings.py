@@ -42,7 +42,7 @@ def check_positive(
     "Raises `ValueError` unless value is above 0."
     if not value > 0: raise ValueError(f"{name} is {value}; expected a number above 0")
 
-# %% ../nbs/00_settings.ipynb #33ae2f97
+# %% ../nbs/00_settings.ipynb #372796ca
 @dataclass(frozen=True)
 class Settings:
     "The settings of one profile; the paper's symbols in brackets."
@@ -64,7 +64,8 @@ class Settings:
     weight_decay: float  # of SGD
     flip: bool           # mirror images at random while training (not for digits)
     seeds: int           # number of runs, seeded 0, 1, …
-    other_seeds: int     # of them outside tables 2 and 3
+    table2_seeds: int    # of DQ and ADQ at the first ratio, to tell them apart: table 2
+    other_seeds: int     # outside tables 2 and 3
     points: int          # of the accuracy curve of a run, evenly spaced over its epochs
     compile: bool        # let torch compile the trained networks
     architectures: list  # table 1; the first two also figure 6
@@ -77,7 +78,7 @@ class Settings:
     dm_width: int        # channels of the networks it matches in
 
     def __post_init__(self):
-        for name in "n_bins", "epochs", "seeds", "other_seeds", "points", "dm_iterations", "dm_width": check_whole(name, getattr(self, name), 1)
+        for name in "n_bins", "epochs", "seeds", "table2_seeds", "other_seeds", "points", "dm_iterations", "dm_width": check_whole(name, getattr(self, name), 1)
         for name in "patch", "batch_size": check_whole(name, getattr(self, name), 2)
         for name in "keep", "table1_keep", "low_keep", "high_keep":
             for share in getattr(self, name): check_share(name, share)
