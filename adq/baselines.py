@@ -56,7 +56,7 @@ def embedding_network(
     block = lambda inputs: [nn.Conv2d(inputs, width, 3, padding=1), nn.GroupNorm(width, width), nn.ReLU(), nn.AvgPool2d(2)] # as many groups as channels: instance normalisation
     return nn.Sequential(*block(3), *block(width), *block(width), nn.Flatten()).requires_grad_(False)
 
-# %% ../nbs/11_baselines.ipynb #8dbd8497
+# %% ../nbs/11_baselines.ipynb #3bc71fa3
 def _colour(x, draw):
     x = x + draw[0] - 0.5 # brightness
     grey, mean = x.mean(1, keepdim=True), x.mean((1, 2, 3), keepdim=True)
@@ -70,8 +70,8 @@ def _crop(x, draw):
 
 def _cutout(x, draw):
     height, width = x.shape[2:]
-    away = [(torch.arange(n, device=x.device) - int(d*n)).abs() <= n//4 for n, d in zip((height, width), draw)]
-    return x*~(away[0][:, None] & away[1])
+    inside = [((torch.arange(n, device=x.device) - int(d*n) + n//4) % (2*n)) < n//2 for n, d in zip((height, width), draw)] # a square of half the side, cut off at the border
+    return x*~(inside[0][:, None] & inside[1])
 
 def _affine(x, matrix):
     grid = F.affine_grid(torch.tensor([matrix], device=x.device).expand(len(x), -1, -1), list(x.shape), align_corners=False)
@@ -80,7 +80,7 @@ def _affine(x, matrix):
 def _flip(x, draw): return x.flip(3) if draw[0] < 0.5 else x
 
 def _scale(x, draw):
-    across, down = (1.2**(2*d - 1) for d in draw[:2])
+    across, down = (1/1.2 + d*(1.2 - 1/1.2) for d in draw[:2])
     return _affine(x, [[across, 0., 0.], [0., down, 0.]])
 
 def _rotate(x, draw):

@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['page_names', 'run_compress', 'run_train', 'run_info', 'run_compare', 'run_reproduce', 'main']
 
-# %% ../nbs/14_cli.ipynb #d15e8fe1
-import argparse, json, resource, sys, time
+# %% ../nbs/14_cli.ipynb #4b9ecc98
+import argparse, hashlib, json, resource, sys, time
 from dataclasses import fields
 from pathlib import Path
 
 from .data import load_images
-from .experiments import page_runs, sweep
+from .experiments import find_rows, page_runs, read_rows, sweep
 from .features import processes
 from .patches import check_cell, check_reconstructor
 from .pipeline import compress, methods
@@ -124,9 +124,10 @@ def run_compare(args):
          f"{images}\nextractor {compressing['extractor']}, α = {compressing['alpha']}, {compressing['n_bins']} bins; {training['model']}, {training['epochs']} epochs" +
          (f"; adq+drop keeps {patch_keep:.0%} of the patches, filled by {reconstruct}" if "adq+drop" in args.methods else "") + f"\n\n{table.reset_index().to_string(index=False)}\n{written}")
 
-# %% ../nbs/14_cli.ipynb #c815b054
+# %% ../nbs/14_cli.ipynb #cfbab7ed
 page_names = [*page_runs, "cost", "claims"]
-_options = "profile", "out_dir", "data_root", "jobs", "device", "stored" # page parameters with an option of their own
+_options = {"profile", "out_dir", "data_root", "jobs", "device", "stored"} # page parameters with an option of their own
+_settings_of_pages = {f.name for f in fields(Settings)} - {"profile", "drop", "reconstruct"} # no page drops patches
 
 def _pages_folder():
     package = Path(__file__).parent if "__file__" in globals() else Path("../adq")
@@ -137,11 +138,11 @@ def _papermill():
     except ModuleNotFoundError: raise ValueError("adq reproduce needs papermill, which is not installed; pip install 'adq[notebooks]'") from None
     return papermill
 
-def _page_parameters(name): return set(_papermill().inspect_notebook(str(_pages_folder()/f"{name}.ipynb"))) - set(_options)
+def _page_parameters(name): return set(_papermill().inspect_notebook(str(_pages_folder()/f"{name}.ipynb"))) - _options
 
 def _changes(texts, names):
     "KEY=VALUE pairs, typed: settings, and what the pages take besides."
-    own, settings, changes = set().union(*map(_page_parameters, names)), {f.name for f in fields(Settings)} - {"profile"}, {}
+    own, settings, changes = set().union(*map(_page_parameters, names)), _settings_of_pages, {}
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals: raise ValueError(f"-p {text} is not of the form KEY=VALUE")
@@ -153,22 +154,32 @@ def _changes(texts, names):
         changes[key] = value
     return changes
 
-def _is_made(path, parameters):
-    if not path.exists() or (path.stem == "claims" and path.stat().st_mtime < (path.parent/"runs.jsonl").stat().st_mtime): return False
-    return json.loads(path.read_text(encoding="utf-8"))["metadata"].get("papermill", {}).get("parameters") == json.loads(json.dumps(parameters))
+def _fingerprint(name, out, settings, data_root):
+    "Hash of what a page is made of: its source, the settings, and the runs that it shows."
+    runs = find_rows(page_runs[name](settings), out, settings, data_root) if name in page_runs else read_rows(out) if name == "claims" else []
+    parts = repr(settings), sorted(row["key"] for row in runs), (_pages_folder()/f"{name}.ipynb").read_text(encoding="utf-8")
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
-def _make_page(name, out, parameters):
+def _is_made(path, parameters, fingerprint):
+    if not path.exists(): return False
+    metadata = json.loads(path.read_text(encoding="utf-8"))["metadata"]
+    return metadata.get("adq") == fingerprint and metadata["papermill"]["parameters"] == parameters
+
+def _make_page(name, out, parameters, fingerprint):
     "Execute one page on the store; without the paths of this machine in it."
     papermill, path, failed, aside = _papermill(), out/f"{name}.ipynb", out/f"{name}.failed.ipynb", out/f".{name}.new.ipynb"
-    try: papermill.execute_notebook(str(_pages_folder()/f"{name}.ipynb"), str(aside), parameters, progress_bar=False)
+    try:
+        papermill.execute_notebook(str(_pages_folder()/f"{name}.ipynb"), str(aside), parameters, progress_bar=False)
+        page = json.loads(aside.read_text(encoding="utf-8"))
+        page["metadata"]["papermill"] |= dict(input_path=f"{name}.ipynb", output_path=f"{name}.ipynb")
+        page["metadata"]["adq"] = fingerprint
+        aside.write_text(json.dumps(page, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        aside.replace(path)
+        failed.unlink(missing_ok=True)
     except papermill.PapermillExecutionError as e:
         aside.replace(failed)
         raise RuntimeError(f"cell {e.exec_count}: {e.ename}: {' '.join(e.evalue.split())} (see {failed})") from e
-    page = json.loads(aside.read_text(encoding="utf-8"))
-    page["metadata"]["papermill"] |= dict(input_path=f"{name}.ipynb", output_path=f"{name}.ipynb")
-    aside.write_text(json.dumps(page, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    aside.replace(path)
-    failed.unlink(missing_ok=True)
+    finally: aside.unlink(missing_ok=True)
 
 def run_reproduce(args):
     if args.name != "all" and args.name not in page_names: raise ValueError(f"page '{args.name}' is unknown; expected all, {', '.join(page_names)}")
@@ -180,14 +191,16 @@ def run_reproduce(args):
     out.mkdir(parents=True, exist_ok=True)
     tell = lambda text: print(text, file=sys.stderr, flush=True)
     for name in names:
-        mine = {k: v for k, v in changes.items() if k in {f.name for f in fields(Settings)} | _page_parameters(name)}
-        parameters, start = dict(profile=args.profile, out_dir=str(out), data_root=args.data_root, **mine) | (dict(stored=True) if name in page_runs else {}), time.perf_counter()
+        mine = {k: list(v) if isinstance(v, tuple) else v for k, v in changes.items() if k in _settings_of_pages | _page_parameters(name)}
+        own = dict(stored=True) if name in page_runs else dict(device=args.device) if name == "cost" else {}
+        parameters, start = dict(profile=args.profile, out_dir=str(out), data_root=args.data_root, **mine, **own), time.perf_counter()
         try:
             if name in page_runs and not args.stored:
                 tell(f"{name}: runs")
                 sweep(page_runs[name](settings), out, settings, data_root=args.data_root, jobs=args.jobs, device=args.device, progress=True)
-            if not args.force and _is_made(out/f"{name}.ipynb", parameters): state = "as it was"
-            else: _make_page(name, out, parameters); state = "made"
+            fingerprint = _fingerprint(name, out, settings, args.data_root)
+            if not args.force and _is_made(out/f"{name}.ipynb", parameters, fingerprint): state = "as it was"
+            else: _make_page(name, out, parameters, fingerprint); state = "made"
         except Exception as e: state = f"failed: {type(e).__name__ + ': ' if not isinstance(e, RuntimeError) else ''}{' '.join(str(e).split())}"
         results.append(dict(page=name, state=state, seconds=round(time.perf_counter() - start, 1), path=str(out/f"{name}.ipynb")))
         tell(f"{name}: {state}")
@@ -196,7 +209,7 @@ def run_reproduce(args):
     _say(args, dict(pages=results, out=str(out)), "\n".join(lines) + f"\n{len(results) - len(failed)} of {len(results)} pages in {out}" + (f", {len(failed)} failed" if failed else ""))
     return 1 if failed else 0
 
-# %% ../nbs/14_cli.ipynb #8b58a8c9
+# %% ../nbs/14_cli.ipynb #aa20ce8b
 class _Parser(argparse.ArgumentParser):
     "Errors in one line, without the usage."
     def error(self, message): self.exit(2, f"adq: error: {message} (adq --help shows the usage)\n")
@@ -215,7 +228,7 @@ def _parser():
     commands = parser.add_subparsers(dest="command", required=True, metavar="compress | info | train | compare | reproduce")
     def bare(name, run, text, example):
         p = commands.add_parser(name, allow_abbrev=False, help=text, description=text + ".", epilog=f"example:\n  {example}", formatter_class=argparse.RawDescriptionHelpFormatter)
-        p.set_defaults(run=run)
+        p.set_defaults(run=run, left="nothing was written")
         p.add_argument("--json", action="store_true", help="print the result as one JSON object")
         return p
     def command(name, run, text, example, also=""):
@@ -263,6 +276,7 @@ def _parser():
     p.add_argument("--seeds", type=_whole, help="number of repetitions")
     compressing(p, p); training(p); output(p, False)
     p = bare("reproduce", run_reproduce, "Make tables and figures of the paper, and the verdicts on its claims", "adq reproduce all --profile smoke --out pages\n  adq reproduce table3 --profile laptop -p source=photos -p seeds=3 --jobs 2")
+    p.set_defaults(left="finished runs and pages stay")
     p.add_argument("name", metavar="NAME", help=f"all, {', '.join(page_names)}")
     p.add_argument("--profile", default="laptop", help="section of settings.ini: smoke, laptop, paper, imagenet (default: laptop)")
     p.add_argument("-p", dest="parameters", metavar="KEY=VALUE", action="append", default=[], help="a setting, or a parameter of the page, in place of the profile's; may be repeated")
@@ -274,7 +288,7 @@ def _parser():
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: auto)")
     return parser
 
-# %% ../nbs/14_cli.ipynb #066395ff
+# %% ../nbs/14_cli.ipynb #8205e34b
 def main(
     argv=None, # list of words; None = those of the command line
 ):             # exit code: 0, 1 where a page of `reproduce` failed, 2 for bad input, 130 for an interrupt
@@ -282,6 +296,6 @@ def main(
     args = _parser().parse_args(argv)
     try: return args.run(args) or 0
     except (ValueError, OSError) as e: message, code = f"error: {' '.join(str(e).split())}", 2
-    except KeyboardInterrupt: message, code = "interrupted, nothing was written", 130
+    except KeyboardInterrupt: message, code = f"interrupted, {args.left}", 130
     print(f"adq: {message}", file=sys.stderr)
     return code

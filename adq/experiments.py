@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['results_version', 'page_runs', 'Experiment', 'experiment', 'run', 'read_rows', 'append_row', 'processor', 'sweep',
-           'collect', 'paired', 'table1', 'table2', 'table3', 'figure2', 'figure4', 'figure5', 'figure6']
+           'as_table', 'find_rows', 'collect', 'paired', 'table1', 'table2', 'table3', 'figure2', 'figure4', 'figure5',
+           'figure6']
 
 # %% ../nbs/12_experiments.ipynb #326c4c23
 import copy, functools, hashlib, json, multiprocessing, os, platform, subprocess, sys, time
@@ -26,7 +27,7 @@ from .settings import check_whole, load_settings, pick_device, seeded
 from .texture import texture_level
 from .train import interval, summarise, train
 
-# %% ../nbs/12_experiments.ipynb #418a2c1e
+# %% ../nbs/12_experiments.ipynb #86d39fac
 results_version = 1 # raised when the same settings would give another result
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ def experiment(
         if method in ("adq", "rs", "ds") and values["alpha"] == 0: method = "dq"
         if method != "dm" and values["keep"] == 1: method = "full"
         if method == "full": values["keep"] = 1.0
-    names = {"scores": _scoring, "trajectory": ("keep", "patch", *_recipe), "train": ("keep", "size", "points", *_recipe, *_parts.get(method, ()))}[kind]
+        values["points"] = min(values["points"], values["epochs"])
+    names = {"scores": _scoring, "trajectory": ("keep", "size", "patch", *_recipe), "train": ("keep", "size", "points", *_recipe, *_parts.get(method, ()))}[kind]
     return Experiment(kind, seed, method, **{name: values[name] or None if name == "size" else values[name] for name in names})
 
 # %% ../nbs/12_experiments.ipynb #87fe5868
@@ -139,10 +141,11 @@ def _run_train(e, images, test, folder, device, settings):
     trained = train(kept, test, e.model, epochs=e.epochs, batch_size=e.batch_size, lr=e.lr, weight_decay=e.weight_decay, flip=e.flip, size=e.size, points=e.points, compile=settings.compile, seed=e.seed, device=device)
     return dict(accuracy=trained.accuracy, best=max(trained.curve.values()), curve=trained.curve, images=len(kept), quotas=counts, seconds=dict(compress=round(seconds, 3), train=round(trained.seconds, 3)))
 
-# %% ../nbs/12_experiments.ipynb #f81205be
+# %% ../nbs/12_experiments.ipynb #cc773853
 def _run_trajectory(e, images, test, folder, device, settings):
     some = images.subset(select("random", images.labels, e.keep, seed=e.seed)[0])
-    size, mean_std = images.shape[-1], pixel_statistics(some)
+    size = e.size or images.shape[-1]
+    mean_std = pixel_statistics(some, size)
     with seeded(e.seed): start = build_model(e.model, len(images.classes), size)
     flat = lambda model: torch.cat([p.detach().flatten() for p in model.parameters()]).cpu()
     every = max(1, e.epochs//20) # at most some twenty points
@@ -210,7 +213,7 @@ def append_row(
             f.flush(); os.fsync(f.fileno())
     return True
 
-# %% ../nbs/12_experiments.ipynb #f18cc70c
+# %% ../nbs/12_experiments.ipynb #29542745
 @functools.lru_cache(maxsize=2)
 def _load(source, data_root): return tuple(load_images(source, split, data_root=data_root) for split in ("train", "test"))
 
@@ -224,25 +227,26 @@ def processor():
     return platform.processor()
 
 def _commit():
+    "Commit of the package, with a + where it was changed since; None where it is not in a checkout."
     root = Path(adq.__file__).parent
     git = lambda *words: subprocess.run(["git", "-C", root, *words], capture_output=True, text=True)
-    try: head = git("rev-parse", "HEAD")
+    try: tracked = git("ls-files", "--error-unmatch", "__init__.py").returncode == 0
     except FileNotFoundError: return None # no git
-    return head.stdout.strip() + ("+" if git("status", "--porcelain", "--untracked-files=no", "--", ".").stdout else "") if head.returncode == 0 else None
+    return git("rev-parse", "HEAD").stdout.strip() + "+"*bool(git("status", "--porcelain", "--untracked-files=no", "--", ".").stdout) if tracked else None
 
 def _made_on(device):
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{processor()}, {torch.get_num_threads()} threads"
     return dict(device=where, commit=_commit(), versions=dict(adq=adq.__version__, python=platform.python_version(), torch=torch.__version__, torchvision=torchvision.__version__, timm=timm.__version__, numpy=np.__version__))
 
-def _work(experiments, folder, source, data_root, settings, device, threads=None, report=lambda: None):
+def _work(experiments, folder, source, data_root, settings, device, threads=None, parent=None, report=lambda: None):
     "Make the runs that are missing, one after the other, leaving alone those that other processes make."
     if threads: torch.set_num_threads(threads)
     images, test = _load(source, data_root)
-    data, device, made_on, waiting, parent = _fingerprint(images, test), pick_device(device), None, list(experiments), os.getppid()
+    data, device, made_on, waiting = _fingerprint(images, test), pick_device(device), None, list(experiments)
     while waiting:
         there, later = {row["key"] for row in read_rows(folder)}, []
         for e in waiting:
-            if os.getppid() != parent: return # the sweep that started this process was killed
+            if parent and os.getppid() != parent: return # the sweep that started this process was killed
             if (key := e.key(data)) in there: report(); continue
             try:
                 with FileLock(folder/"computed"/f"{key}.run.lock", timeout=0):
@@ -265,7 +269,7 @@ def sweep(
     device="auto",   # "auto" gives process i the GPU i modulo their number
     stored=False,    # make nothing, only read
     progress=False,
-):                   # DataFrame, see `collect`
+):                   # DataFrame, see `as_table`
     "Make the runs that the store does not have yet, in the order given. What fails stops the sweep; what is done stays."
     if stored: return collect(experiments, folder, settings, data_root=data_root)
     check_whole("jobs", jobs, 1)
@@ -282,7 +286,7 @@ def _in_processes(experiments, folder, settings, data_root, jobs, device, bar):
     gpus, data = torch.cuda.device_count() if str(device) == "auto" else 0, _fingerprint(*_load(settings.source, data_root))
     keys = {e.key(data) for e in experiments}
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
-        workers = [pool.submit(_work, experiments, folder, settings.source, data_root, settings, f"cuda:{i % gpus}" if gpus else device, max(1, (os.cpu_count() or 1)//jobs)) for i in range(jobs)]
+        workers = [pool.submit(_work, experiments, folder, settings.source, data_root, settings, f"cuda:{i % gpus}" if gpus else device, max(1, (os.cpu_count() or 1)//jobs), os.getpid()) for i in range(jobs)]
         try:
             while not all(w.done() for w in workers):
                 bar.update(len(keys & {row["key"] for row in read_rows(folder)}) - bar.n)
@@ -294,20 +298,29 @@ def _in_processes(experiments, folder, settings, data_root, jobs, device, bar):
         for w in workers: w.result()
         bar.update(len(keys & {row["key"] for row in read_rows(folder)}) - bar.n)
 
-def collect(
+def as_table(
+    rows, # list of dicts, as `read_rows` returns
+):        # DataFrame, a line for each: the record's fields, and accuracy, best, images, compress_seconds, train_seconds, …
+    "Rows of a store as a table."
+    columns = [f.name for f in fields(Experiment)] + ["accuracy", "best", "images", "distance", "texture", "rs", "ds", "importance", "compress_seconds", "train_seconds", "device"]
+    return pd.DataFrame([row["experiment"] | {k: v for k, v in row["results"].items() if k != "seconds"} | {f"{k}_seconds": v for k, v in row["results"].get("seconds", {}).items()} | dict(device=row["device"]) for row in rows], columns=None if rows else columns)
+
+def find_rows(
     experiments,    # list of `Experiment`
     folder,         # of the store
     settings,       # `Settings` of the profile, which names the source
-    *,
     data_root=None,
-):                  # DataFrame, a line for each run that is there: the record's fields, and accuracy, best, images, compress_seconds, train_seconds, …
-    "The stored results of these runs on this data, and of no others."
-    data = _fingerprint(*_load(settings.source, data_root))
-    rows = {row["key"]: row for row in read_rows(folder)}
-    found = [rows[key] for e in dict.fromkeys(experiments) if (key := e.key(data)) in rows]
-    columns = [f.name for f in fields(Experiment)] + ["accuracy", "best", "images", "distance", "texture", "rs", "ds", "importance", "compress_seconds", "train_seconds", "device"]
-    return pd.DataFrame([row["experiment"] | {k: v for k, v in row["results"].items() if k != "seconds"} | {f"{k}_seconds": v for k, v in row["results"].get("seconds", {}).items()} | dict(device=row["device"]) for row in found],
-                        columns=None if found else columns)
+):                  # list of dicts
+    "The stored rows of these runs on this data, and no others. The data itself is only looked at where the store holds runs on several."
+    rows = read_rows(folder)
+    of = {row["data"] for row in rows}
+    data = of.pop() if len(of) == 1 else _fingerprint(*_load(settings.source, data_root)) if of else None
+    by_key = {row["key"]: row for row in rows}
+    return [by_key[key] for e in dict.fromkeys(experiments) if (key := e.key(data)) in by_key]
+
+def collect(experiments, folder, settings, *, data_root=None):
+    "`find_rows` as a table."
+    return as_table(find_rows(experiments, folder, settings, data_root))
 
 # %% ../nbs/12_experiments.ipynb #f274e407
 def paired(
@@ -320,12 +333,14 @@ def paired(
     difference = 100*(wide[method] - wide[against])
     return difference.groupby(list(by), sort=False).agg(points="mean", half=interval, seeds="size").rename(columns={"half": "± 95 %"})
 
-# %% ../nbs/12_experiments.ipynb #947aeb3b
+# %% ../nbs/12_experiments.ipynb #aea12f0c
+def _methods(s): return ("graphcut" if s.profile == "imagenet" else "dm"), "dq", "adq" # ImageNet is no set to match distributions on
+
 def table1(s): # architectures × methods × keep
-    return [experiment(s, m, model=a, keep=k, seed=i) for a in s.architectures for k in s.table1_keep for i in range(s.other_seeds) for m in ("dm", "dq", "adq")] + [experiment(s, "full", model=a) for a in s.architectures] # all data once, for reference
+    return [experiment(s, m, model=a, keep=k, seed=i) for a in s.architectures for k in s.table1_keep for i in range(s.other_seeds) for m in _methods(s)] + [experiment(s, "full", model=a) for a in s.architectures] # all data once, for reference
 
 def table2(s): # cost and error bars of compressing
-    return [experiment(s, m, keep=s.keep[0], seed=i) for i in range(s.table2_seeds) for m in ("dq", "adq")] + [experiment(s, "dm", keep=s.keep[0], seed=i) for i in range(s.other_seeds)]
+    return [experiment(s, m, keep=s.keep[0], seed=i) for m in ("dq", "adq") for i in range(s.table2_seeds)] + [experiment(s, _methods(s)[0], keep=s.keep[0], seed=i) for i in range(s.other_seeds)]
 
 def table3(s): # which score wins what; and a random sample, which the paper leaves out
     return [experiment(s, m, keep=k, seed=i) for k in s.keep for i in range(s.seeds) for m in ("random", "dq", "rs", "ds", "adq")] + [experiment(s, "full", seed=i) for i in range(s.other_seeds)]
@@ -335,8 +350,8 @@ def figure2(s): return [experiment(s, kind="scores", seed=i) for i in range(s.se
 def figure4(s): return [experiment(s, kind="trajectory", keep=s.trajectory, seed=i) for i in range(s.other_seeds)]
 
 def figure5(s): # accuracy over keep; distribution matching up to table 1's ratios, and on ImageNet GraphCut in its place
-    ratios, methods = (*s.low_keep, *s.table1_keep, *s.high_keep), ("graphcut" if s.profile == "imagenet" else "dm", "dq", "adq")
-    return [experiment(s, m, keep=k, seed=i) for k in ratios for m in methods if m != "dm" or k not in s.high_keep for i in range(s.other_seeds)] + [experiment(s, "full", seed=i) for i in range(s.other_seeds)]
+    ratios = *s.low_keep, *s.table1_keep, *s.high_keep
+    return [experiment(s, m, keep=k, seed=i) for k in ratios for m in _methods(s) if m != "dm" or k not in s.high_keep for i in range(s.other_seeds)] + [experiment(s, "full", seed=i) for i in range(s.other_seeds)]
 
 def figure6(s): # accuracy over alpha
     return [experiment(s, "adq", model=a, alpha=x, keep=k, seed=i) for a in s.architectures[:2] for k in s.table1_keep for x in s.alphas for i in range(s.other_seeds)]

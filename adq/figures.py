@@ -137,12 +137,13 @@ def plot_keep(
     ax.set(title=title, xlabel="data keep ratio (%)", ylabel="accuracy (%)")
     if ax.get_legend_handles_labels()[0]: ax.legend(fontsize="small")
 
-# %% ../nbs/13_figures.ipynb #e6226975
+# %% ../nbs/13_figures.ipynb #04fa813a
 def plot_alpha(
     rows,   # DataFrame of trainings of ADQ (α = 0: DQ)
     models, # names of the networks, one panel each
 ):          # matplotlib figure
-    "Accuracy over α, one line for each data keep ratio, Fig. 6. The paper's optimum, 0.6 to 0.7, is shaded."
+    "Accuracy over α, one line for each data keep ratio, Fig. 6. The paper's optimum, 0.6 to 0.7, is shaded. Raises `ValueError` where there is no run."
+    _check_some(rows)
     rows = rows.assign(alpha=rows.alpha.astype(float).fillna(0), accuracy=100*rows.accuracy, keep=(100*rows.keep).round().astype(int).astype(str) + " %")
     with look():
         fig, axes = plt.subplots(1, len(models), figsize=(3*len(models), 2.5), squeeze=False)
@@ -155,11 +156,12 @@ def plot_alpha(
         sns.despine(fig)
     return fig
 
-# %% ../nbs/13_figures.ipynb #3431231b
+# %% ../nbs/13_figures.ipynb #5fcd4eb6
 def beside_paper(
     rows, # DataFrame of trainings
 ):        # DataFrame, a line for each model, method and keep
-    "Accuracy in %, its standard deviation and 95 % interval, the paper's number for this architecture, and the difference."
+    "Accuracy in %, its standard deviation and 95 % interval, the paper's number for this architecture on CIFAR-10, and the difference. Raises `ValueError` where there is no run."
+    _check_some(rows)
     table = summarise(rows, ["model", "method", "keep"]).drop(columns=["compress s", "train s"])
     table["paper %"] = [published.get((family(model), method, keep), np.nan) for model, method, keep in table.index]
     table["ours − paper"] = (table["accuracy %"] - table["paper %"]).round(2)

@@ -42,7 +42,7 @@ def check_positive(
     "Raises `ValueError` unless value is above 0."
     if not value > 0: raise ValueError(f"{name} is {value}; expected a number above 0")
 
-# %% ../nbs/00_settings.ipynb #372796ca
+# %% ../nbs/00_settings.ipynb #faf5460b
 @dataclass(frozen=True)
 class Settings:
     "The settings of one profile; the paper's symbols in brackets."
@@ -60,7 +60,7 @@ class Settings:
     epochs: int          # epochs of that training
     batch_size: int      # images per step
     size: int            # side in pixels to train at; 0 = the images' own
-    lr: float            # peak learning rate of SGD, annealed to 0 by a cosine
+    lr: float            # peak learning rate of SGD, annealed to 0 by a cosine; see `adq.features.make_optimizer` for networks that SGD does not train
     weight_decay: float  # of SGD
     flip: bool           # mirror images at random while training (not for digits)
     seeds: int           # number of runs, seeded 0, 1, …
