@@ -47,6 +47,26 @@ def test_finished_pages_are_not_made_again(pages, capsys):
     assert json.loads(capsys.readouterr().out)["pages"][0]["state"] == "made"
 
 
+def test_a_page_is_made_again_when_its_runs_or_settings_change(tmp_path, capsys):
+    state = lambda *words: (main(["reproduce", "table3", "--profile", "smoke", "--out", str(tmp_path), "--json", "-p", "model=resnet18_narrow", *words]), json.loads(capsys.readouterr().out)["pages"][0]["state"])
+    sweep([experiment(smoke, m, keep=0.1, seed=s) for m in ("dq", "rs", "ds", "adq", "random") for s in range(2)], tmp_path, smoke)
+    assert state("--stored", "-p", "keep=0.1") == (0, "made") # a list among the parameters
+    assert state("-p", "keep=0.1") == (0, "made") # the runs on all data came
+    assert state("-p", "keep=0.1") == (0, "as it was")
+    assert state("-p", "keep=0.1 0.2", "--stored") == (0, "made")
+
+
+def test_imagenet_profile_on_class_folders(tmp_path, write_tree, capsys):
+    for split in ("train", "val"): write_tree(tmp_path/"photos"/split, each=24, size=lambda i: (20 + i % 3, 24))
+    small = dict(source=tmp_path/"photos", extractor="resnet18_narrow/self:1@16", model="resnet18_narrow", architectures="resnet18_narrow", size=16, epochs=1, n_bins=4, batch_size=8, low_keep=0.3, table1_keep=0.5, high_keep=0.6, keep=0.5, other_seeds=2, seeds=2, table2_seeds=2)
+    words = [w for k, v in small.items() for w in ("-p", f"{k}={v}")]
+    for page in ("figure5", "table1", "table2", "figure4"): assert main(["reproduce", page, "--profile", "imagenet", "--out", str(tmp_path/"imagenet"), *words]) == 0, capsys.readouterr()
+    assert {r["experiment"]["method"] for r in read_rows(tmp_path/"imagenet")} == {"graphcut", "dq", "adq", "full", None}
+    sweep([experiment(smoke, m, keep=k, seed=s) for m in ("dq", "adq") for k in (0.05, 0.1) for s in range(2)], tmp_path/"smoke", smoke)
+    for page in ("figure5", "claims"): assert main(["reproduce", page, "--profile", "smoke", "--stored", "--out", str(tmp_path/"smoke")]) == 0, capsys.readouterr() # they find the store beside theirs
+    assert "points lost at 60 % of ImageNet" in (tmp_path/"smoke"/"claims_parts.csv").read_text()
+
+
 def test_a_missing_data_set_stops_its_page_and_the_others_go_on(tmp_path, capsys):
     assert main(["reproduce", "figure2", "--profile", "smoke", "-p", f"source={tmp_path/'none'}", "--out", str(tmp_path/"out")]) == 1
     out = capsys.readouterr().out
