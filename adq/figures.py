@@ -102,7 +102,7 @@ def plot_scores(
         sns.despine(fig)
     return fig
 
-# %% ../nbs/13_figures.ipynb #c528c8cd
+# %% ../nbs/13_figures.ipynb #2fc73712
 def plot_trajectories(
     rows, # DataFrame of runs of kind "trajectory"
 ):        # matplotlib figure
@@ -112,8 +112,7 @@ def plot_trajectories(
     with look():
         fig, ax = plt.subplots(figsize=(4.2, 2.8))
         lines(ax, long, "epoch", "distance", hue="third", hue_order=["high", "medium", "low", "random"], palette=[*sns.color_palette("colorblind", 3), "0.5"])
-        ax.set(xlabel="epoch", ylabel="distance to the expert, of its way from the start")
-        ax.yaxis.label.set_size("small")
+        ax.set(xlabel="epoch", ylabel="distance to the expert (its start: 1)")
         ax.set_ylim(0, None)
         ax.legend(title="third by texture", loc="center left", bbox_to_anchor=(1.02, 0.5))
         sns.despine(fig)
