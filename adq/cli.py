@@ -124,7 +124,7 @@ def run_compare(args):
          f"{images}\nextractor {compressing['extractor']}, α = {compressing['alpha']}, {compressing['n_bins']} bins; {training['model']}, {training['epochs']} epochs" +
          (f"; adq+drop keeps {patch_keep:.0%} of the patches, filled by {reconstruct}" if "adq+drop" in args.methods else "") + f"\n\n{table.reset_index().to_string(index=False)}\n{written}")
 
-# %% ../nbs/14_cli.ipynb #cfbab7ed
+# %% ../nbs/14_cli.ipynb #2c13760a
 page_names = [*page_runs, "cost", "claims"]
 _options = {"profile", "out_dir", "data_root", "jobs", "device", "stored"} # page parameters with an option of their own
 _settings_of_pages = {f.name for f in fields(Settings)} - {"profile", "drop", "reconstruct"} # no page drops patches
@@ -154,7 +154,7 @@ def _changes(texts, names):
         changes[key] = value
     return changes
 
-def _fingerprint(name, out, settings, data_root):
+def _made_of(name, out, settings, data_root):
     "Hash of what a page is made of: its source, the settings, and the runs that it shows."
     runs = find_rows(page_runs[name](settings), out, settings, data_root) if name in page_runs else read_rows(out) if name == "claims" else []
     parts = repr(settings), sorted(row["key"] for row in runs), (_pages_folder()/f"{name}.ipynb").read_text(encoding="utf-8")
@@ -198,7 +198,7 @@ def run_reproduce(args):
             if name in page_runs and not args.stored:
                 tell(f"{name}: runs")
                 sweep(page_runs[name](settings), out, settings, data_root=args.data_root, jobs=args.jobs, device=args.device, progress=True)
-            fingerprint = _fingerprint(name, out, settings, args.data_root)
+            fingerprint = _made_of(name, out, settings, args.data_root)
             if not args.force and _is_made(out/f"{name}.ipynb", parameters, fingerprint): state = "as it was"
             else: _make_page(name, out, parameters, fingerprint); state = "made"
         except Exception as e: state = f"failed: {type(e).__name__ + ': ' if not isinstance(e, RuntimeError) else ''}{' '.join(str(e).split())}"

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['results_version', 'page_runs', 'Experiment', 'experiment', 'run', 'read_rows', 'append_row', 'processor', 'sweep',
-           'as_table', 'find_rows', 'collect', 'paired', 'table1', 'table2', 'table3', 'figure2', 'figure4', 'figure5',
-           'figure6']
+           'as_table', 'find_rows', 'collect', 'differences', 'paired', 'table1', 'table2', 'table3', 'figure2',
+           'figure4', 'figure5', 'figure6', 'imagenet_rows']
 
 # %% ../nbs/12_experiments.ipynb #326c4c23
 import copy, functools, hashlib, json, multiprocessing, os, platform, subprocess, sys, time
@@ -82,7 +82,7 @@ def experiment(
     names = {"scores": _scoring, "trajectory": ("keep", "size", "patch", *_recipe), "train": ("keep", "size", "points", *_recipe, *_parts.get(method, ()))}[kind]
     return Experiment(kind, seed, method, **{name: values[name] or None if name == "size" else values[name] for name in names})
 
-# %% ../nbs/12_experiments.ipynb #87fe5868
+# %% ../nbs/12_experiments.ipynb #158de6be
 def _once(path, make):
     "The arrays that `make()` gives, from the file where it is there."
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -108,7 +108,7 @@ def _scored(e, images, folder, device):
 
 def _bins(scored): return np.split(scored["members"], np.cumsum(scored["sizes"])[:-1])
 
-def _run_scores(e, images, test, folder, device):
+def _run_scores(e, images, test, folder, device, settings):
     scored = _scored(e, images, folder, device)
     return dict({name: scored[name].tolist() for name in ("sizes", "rs", "ds", "importance")}, seconds=json.loads(str(scored["seconds"])))
 
@@ -162,8 +162,8 @@ def _run_trajectory(e, images, test, folder, device, settings):
         curves[name] = {t: float((path[t] - expert[t]).square().sum()/(origin - expert[t]).square().sum()) for t in expert}
     return dict(distance=curves, texture={name: float(texture[mask].mean()) for name, mask in thirds.items()}, images=len(some))
 
-# %% ../nbs/12_experiments.ipynb #36fc42e2
-_runs = {"scores": lambda *a: _run_scores(*a[:-1]), "train": _run_train, "trajectory": _run_trajectory}
+# %% ../nbs/12_experiments.ipynb #e046df48
+_runs = {"scores": _run_scores, "train": _run_train, "trajectory": _run_trajectory}
 
 def run(
     experiment,    # `Experiment`
@@ -322,18 +322,23 @@ def collect(experiments, folder, settings, *, data_root=None):
     "`find_rows` as a table."
     return as_table(find_rows(experiments, folder, settings, data_root))
 
-# %% ../nbs/12_experiments.ipynb #f274e407
+# %% ../nbs/12_experiments.ipynb #240eec31
+def differences(
+    rows,               # DataFrame, as `collect` returns
+    method, against="dq",
+):                      # Series by model, keep and seed
+    "Points by which a method beats another, seed by seed. Seeds that only one of the two has are left out."
+    wide = rows[rows.method.isin([method, against])].pivot_table(index=["model", "keep", "seed"], columns="method", values="accuracy").reindex(columns=[method, against]).dropna()
+    return 100*(wide[method] - wide[against])
+
 def paired(
     rows,               # DataFrame, as `collect` returns
-    method, against,    # the difference of their accuracies is taken
-    by=("model", "keep"),
-):                      # DataFrame, a line for each of `by`: points, their 95 % interval, seeds
-    "Paired differences of accuracy in points, seed by seed. Seeds that only one of the two has are left out."
-    wide = rows[rows.method.isin([method, against])].pivot_table(index=[*by, "seed"], columns="method", values="accuracy").reindex(columns=[method, against]).dropna()
-    difference = 100*(wide[method] - wide[against])
-    return difference.groupby(list(by), sort=False).agg(points="mean", half=interval, seeds="size").rename(columns={"half": "± 95 %"})
+    method, against="dq",
+):                      # DataFrame, a line for each model and keep: points, their 95 % interval, seeds
+    "Means of `differences`, over seeds."
+    return differences(rows, method, against).groupby(["model", "keep"], sort=False).agg(points="mean", half=interval, seeds="size").rename(columns={"half": "± 95 %"})
 
-# %% ../nbs/12_experiments.ipynb #aea12f0c
+# %% ../nbs/12_experiments.ipynb #67f4ea2c
 def _methods(s): return ("graphcut" if s.profile == "imagenet" else "dm"), "dq", "adq" # ImageNet is no set to match distributions on
 
 def table1(s): # architectures × methods × keep
@@ -355,5 +360,13 @@ def figure5(s): # accuracy over keep; distribution matching up to table 1's rati
 
 def figure6(s): # accuracy over alpha
     return [experiment(s, "adq", model=a, alpha=x, keep=k, seed=i) for a in s.architectures[:2] for k in s.table1_keep for x in s.alphas for i in range(s.other_seeds)]
+
+def imagenet_rows(
+    folder, # store of a run on ImageNet, by whatever settings
+):          # DataFrame
+    "The trainings of figure 5 in another profile's store: those of the network that has the lowest ratio."
+    rows = as_table([row for row in read_rows(folder) if row["experiment"]["kind"] == "train"])
+    rows = rows[rows.alpha.isna() | (rows.alpha == load_settings("imagenet").alpha)]
+    return rows[rows.model.isin(rows[rows.keep == rows.keep.min()].model)]
 
 page_runs = dict(figure2=figure2, table3=table3, table1=table1, table2=table2, figure6=figure6, figure4=figure4, figure5=figure5) # in the order in which they are best made
