@@ -131,7 +131,7 @@ def decode_all(
 
 def _stack_if_alike(images): return torch.stack(images) if len({i.shape for i in images}) == 1 else None
 
-# %% ../nbs/01_data.ipynb #a84715d3
+# %% ../nbs/01_data.ipynb #81b95693
 class ImageData(Dataset):
     "Labelled images (D of the paper). `[i]` is (uint8 tensor (C, H, W), int label)."
     def __init__(self,
@@ -192,6 +192,15 @@ class ImageData(Dataset):
         "Short hash of labels, classes and sixteen images: tells whether stored indices belong to this set."
         h = hashlib.sha256(repr((self.classes, len(self))).encode() + self.labels.tobytes())
         for i in np.linspace(0, len(self)-1, 16).astype(int): h.update(self.images[int(i)].cpu().numpy().tobytes())
+        return h.hexdigest()[:16]
+
+    def digest(self):
+        "Hash of everything: labels, classes, and of every image its pixels or encoded bytes, for a file its path, size and time of change. Reads the whole set."
+        h = hashlib.sha256(repr((self.classes, len(self))).encode() + self.labels.tobytes())
+        places = self.images.cpu().numpy() if self.in_memory else self.images.places
+        for place in (places[i] for i in range(len(places))):
+            if isinstance(place, dict): place = place.get("bytes") or place["path"]
+            h.update(repr((place, os.stat(place).st_size, os.stat(place).st_mtime_ns)).encode() if isinstance(place, str) else place if isinstance(place, bytes) else place.tobytes())
         return h.hexdigest()[:16]
 
     def show(self, indices=None, columns=10, ax=None, title=None):

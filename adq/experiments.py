@@ -7,7 +7,7 @@ __all__ = ['results_version', 'page_runs', 'Experiment', 'experiment', 'run', 'r
            'as_table', 'find_rows', 'collect', 'differences', 'paired', 'table1', 'table2', 'table3', 'figure2',
            'figure4', 'figure5', 'figure6', 'imagenet_rows']
 
-# %% ../nbs/12_experiments.ipynb #326c4c23
+# %% ../nbs/12_experiments.ipynb #9106bbc4
 import copy, functools, hashlib, json, multiprocessing, os, platform, subprocess, sys, time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, fields, replace
@@ -24,6 +24,7 @@ from .data import ImageData, load_images
 from .features import Network, build_model, check_network, fit, pixel_statistics
 from .pipeline import compress
 from .settings import check_whole, load_settings, pick_device, seeded
+from .store import once
 from .texture import texture_level
 from .train import interval, summarise, train
 
@@ -82,16 +83,10 @@ def experiment(
     names = {"scores": _scoring, "trajectory": ("keep", "size", "patch", *_recipe), "train": ("keep", "size", "points", *_recipe, *_parts.get(method, ()))}[kind]
     return Experiment(kind, seed, method, **{name: values[name] or None if name == "size" else values[name] for name in names})
 
-# %% ../nbs/12_experiments.ipynb #158de6be
+# %% ../nbs/12_experiments.ipynb #0cc1c362
 def _once(path, make):
     "The arrays that `make()` gives, from the file where it is there."
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):
-        if not path.exists():
-            aside = path.with_suffix(".new.npz")
-            np.savez(aside, **make())
-            aside.replace(path)
-    return np.load(path, allow_pickle=False)
+    return np.load(once(path, lambda aside: np.savez(aside, **make())), allow_pickle=False)
 
 def _timed(call):
     start = time.perf_counter()

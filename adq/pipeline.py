@@ -5,32 +5,34 @@
 # %% auto #0
 __all__ = ['methods', 'Compressed', 'check_draw', 'compress']
 
-# %% ../nbs/09_pipeline.ipynb #aeabb9c7
-import time
+# %% ../nbs/09_pipeline.ipynb #10055260
+import hashlib, time
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import matplotlib.pyplot as plt, numpy as np, seaborn as sns
+import matplotlib.pyplot as plt, numpy as np, seaborn as sns, timm, torch
 from fastcore.basics import patch
 
+import adq
 from .bins import graphcut_bins
 from .data import ImageData
-from .diversity import augment_view, diversity
+from .diversity import augment_view, diversity as bin_diversity
 from .features import Extractor, Network, extract_features, fit_classifier, load_extractor
 from .patches import check_cell, drop_patches, rank_patches
 from .sampling import importance, quotas, sample_bins
 from .settings import check_positive, check_share, check_whole, pick_device
-from .store import new_folder, write
-from .texture import representativeness, texture_level
+from .store import new_folder, once, write
+from .texture import representativeness as bin_means, texture_level
 
-# %% ../nbs/09_pipeline.ipynb #a5e80174
+# %% ../nbs/09_pipeline.ipynb #d12a1896
 methods = "adq", "dq", "random"
 
 @dataclass
 class Compressed:
     "A chosen subset of a training set, and which patches of it are kept."
-    images: ImageData = field(repr=False)       # the whole set
+    images: ImageData = field(repr=False)       # the whole set; None where there are only features
+    labels: np.ndarray = field(repr=False)      # int (N,) classes of the whole set; None = all one class
     indices: np.ndarray                         # sorted int64 (n,): the kept images
     masks: object                               # bool (n, rows, columns), or a list of them, True = kept; None = whole images
     bins: list                                  # m index arrays, in order of selection (random: one, everything)
@@ -46,9 +48,11 @@ class Compressed:
     @property
     def sample(self): return self.images.subset(self.indices) # `ImageData`: the kept images, whole
 
+    def __len__(self): return sum(map(len, self.bins)) # N, of the whole set
+
     def __repr__(self):
         patches = "" if self.masks is None else f", {self.settings['patch_keep']:.0%} of the patches of each"
-        return f"{self.settings['method']}: {len(self.indices):,} of {len(self.images):,} images{patches}, quotas {self.quotas.tolist()}"
+        return f"{self.settings['method']}: {len(self.indices):,} of {len(self):,} {'images' if self.images else 'samples'}{patches}, quotas {self.quotas.tolist()}"
 
 def _draw(bins, scores, labels, settings):
     "Quotas and sample for given bins and importance."
@@ -80,7 +84,7 @@ def _masks(images, indices, network, settings, seconds, progress=False):
         ranks = rank_patches(sample, network, cell=settings["cell"], seed=settings["seed"], progress=progress)
         return drop_patches(sample, ranks, settings["patch_keep"])
 
-# %% ../nbs/09_pipeline.ipynb #97bffb86
+# %% ../nbs/09_pipeline.ipynb #7c078285
 def check_draw(
     images, # how many
     keep, patch_keep, alpha, seed,
@@ -101,23 +105,66 @@ def resample(self:Compressed,
     if unknown := set(changes) - {"keep", "patch_keep", "alpha", "seed", "method"}: raise ValueError(f"'{min(unknown)}' cannot be changed by resample; expected keep, patch_keep, alpha, seed or method")
     if settings["patch_keep"] < 1 and self.network is None: raise ValueError("a random sample of whole images has no network to rank patches by; compress with patch_keep first")
     if settings["method"] == "adq" and np.isnan(self.importance).any(): raise ValueError(f"method 'adq' cannot be drawn from '{self.settings['method']}', which has no scores; compress with 'adq' first")
-    check_draw(len(self.images), *(settings[k] for k in ("keep", "patch_keep", "alpha", "seed")))
+    check_draw(len(self), *(settings[k] for k in ("keep", "patch_keep", "alpha", "seed")))
     seconds = dict(self.seconds)
-    with _timed(seconds, "sample"): counts, indices = _draw(self.bins, self.importance, self.images.labels, settings)
+    with _timed(seconds, "sample"): counts, indices = _draw(self.bins, self.importance, self.labels, settings)
     masks = _masks(self.images, indices, self.network, settings, seconds)
     return replace(self, settings=settings, quotas=counts, indices=indices, masks=masks, seconds=seconds)
 
-# %% ../nbs/09_pipeline.ipynb #6a75cad9
-def _check(images, keep, patch_keep, cell, alpha, n_bins, method, extractor, patch, temperature, seed, device):
-    "Everything that can be refused before the first second of work."
-    if not isinstance(images, ImageData): raise ValueError(f"images is {type(images).__name__}; expected ImageData, as load_images returns")
+# %% ../nbs/09_pipeline.ipynb #4410d933
+class _Stages:
+    "Runs the stages, takes their seconds, and with a work folder keeps their arrays."
+    def __init__(self, work, **made_from):
+        self.work, self.made_from, self.seconds = work and Path(work), made_from, {}
+
+    def file(self, name, ending, **own):
+        made_from = repr((name, sorted((self.made_from | own).items())))
+        return self.work and self.work/f"{name}-{hashlib.sha256(made_from.encode()).hexdigest()[:16]}.{ending}"
+
+    def __call__(self, name, make, **own):
+        "The array that make(out) gives; `out` is the file to write it to, None = none."
+        with _timed(self.seconds, name): return np.load(once(self.file(name, "npy", **own), make), mmap_mode="r") if self.work else make(None)
+
+def _kept(out, array):
+    if out: np.save(out, array)
+    return array
+
+def _pack(bins): return np.concatenate([[len(b) for b in bins], *bins]).astype(np.int64)
+
+def _unpack(packed, n_bins): return [np.array(b) for b in np.split(packed[n_bins:], np.cumsum(packed[:n_bins-1]))]
+
+def _stages(images, work, extractor, flip, seed, device):
+    if work is None or images is None: return _Stages(None)
+    spec, versions = Extractor.parse(extractor), dict(adq=adq.__version__, torch=torch.__version__, timm=timm.__version__, numpy=np.__version__)
+    weights = Path(spec.weights) if Path(spec.weights).is_file() else None
+    return _Stages(work, images=images.digest(), extractor=str(spec), weights=weights and (weights.stat().st_size, weights.stat().st_mtime_ns), flip=flip, seed=seed, device=device.type, versions=versions)
+
+# %% ../nbs/09_pipeline.ipynb #21902a47
+def _check_samples(images, features, labels, representativeness, diversity, method, patch_keep):
+    "Number of samples and their labels."
+    if images is not None and not isinstance(images, ImageData): raise ValueError(f"images is {type(images).__name__}; expected ImageData, as load_images returns")
+    if images is None and features is None: raise ValueError("there are neither images nor features; expected one of them")
+    if images is not None and labels is not None: raise ValueError("labels are those of the images; expected labels=None beside images")
+    n = len(images if images is not None else features)
+    if features is not None and len(features) != n: raise ValueError(f"features has {len(features)} rows for {n} images; expected one each")
+    if images is None:
+        if labels is not None and np.shape(labels) != (n,): raise ValueError(f"labels has shape {np.shape(labels)}; expected ({n},), one for each row of features")
+        if patch_keep < 1: raise ValueError(f"patch_keep is {patch_keep} where there are no images; expected 1")
+        if method == "adq" and (representativeness is None or diversity is None): raise ValueError("method 'adq' takes its scores from images; without images expected representativeness and diversity, or method 'dq'")
+    for name, score in dict(representativeness=representativeness, diversity=diversity).items():
+        if score is not None and not callable(score) and (np.shape(score) != (n,) or not np.isfinite(score).all()): raise ValueError(f"{name} has shape {np.shape(score)}; expected a finite number for each of {n} samples, or a function of the bins")
+    return n, images.labels if images is not None else None if labels is None else np.asarray(labels)
+
+def _check(images, n, labels, keep, patch_keep, cell, alpha, n_bins, method, extractor, patch, temperature, seed, dtype, device):
+    "Everything else that can be refused before the first second of work."
     if method not in methods: raise ValueError(f"method '{method}' is unknown; expected {', '.join(methods)}")
-    counts = np.bincount(images.labels, minlength=len(images.classes))
-    if (counts > 0).sum() < 2: raise ValueError(f"images has one class only, '{images.classes[counts.argmax()]}'; expected at least 2")
-    check_draw(len(images), keep, patch_keep, alpha, seed)
+    counts = np.array([n]) if labels is None else np.unique(labels, return_counts=True)[1]
+    if images is not None and len(counts) < 2: raise ValueError(f"images has one class only, '{images.classes[labels[0]]}'; expected at least 2")
+    check_draw(n, keep, patch_keep, alpha, seed)
     pick_device(device)
+    if dtype not in ("float32", "float16"): raise ValueError(f"dtype '{dtype}' is unknown; expected float32 or float16")
     if patch_keep < 1: check_cell(cell, images.sizes)
-    if patch_keep < 1 or method != "random": Extractor.parse(extractor)
+    if images is not None and (patch_keep < 1 or method != "random"): Extractor.parse(extractor)
     if method == "random": return
     check_whole("n_bins", n_bins, 1); check_whole("patch", patch, 2)
     check_positive("temperature", temperature)
@@ -126,8 +173,14 @@ def _check(images, keep, patch_keep, cell, alpha, n_bins, method, extractor, pat
 
 def _most_bins(counts): return next((m for m in range(int(counts.max()), 0, -1) if sum(c // m for c in counts) >= 2), 1)
 
+def _scores(name, score, bins):
+    "A score that was given, for each bin."
+    values = np.asarray(score(bins), float) if callable(score) else bin_means(score, bins)
+    if values.shape != (len(bins),) or not np.isfinite(values).all(): raise ValueError(f"{name} gives {values.tolist()} for {len(bins)} bins; expected a finite number for each")
+    return values
+
 def compress(
-    images,                         # `ImageData`
+    images=None,                    # `ImageData`; None = features alone
     keep=0.1,                       # data keep ratio ρ, in (0, patch_keep]
     *,
     alpha=0.6,                      # weight of importance, in [0, 1]
@@ -140,33 +193,48 @@ def compress(
     temperature=0.07,               # τ of the diversity score
     flip=True,                      # mirror images when the extractor trains itself
     seed=0,
+    features=None,                  # float (N, D) to make the bins by, in place of the extractor's
+    labels=None,                    # int (N,) classes where there are no images; None = all one class
+    representativeness=None,        # RS of one's own in place of Eq. 3: float (N,), averaged over each bin, or a function of the list of bins
+    diversity=None,                 # DS of one's own in place of Eq. 4–5, the same
+    dtype="float32",                # of the extractor's features, or "float16"
+    work=None,                      # folder for finished stages; None = everything in memory
     device="auto",
     progress=False,
 ):                                  # `Compressed`
     """Keep the share `keep` of the data by Adaptive Dataset Quantization (Eq. 1–10). Same seed and device, same result.
     Raises `ValueError` or `FileNotFoundError` before any work for arguments out of range, too many bins, one class only, or weights that are not there."""
-    _check(images, keep, patch_keep, cell, alpha, n_bins, method, extractor, patch, temperature, seed, device)
-    settings = dict(method=method, keep=float(keep), patch_keep=float(patch_keep), cell=cell and int(cell), alpha=float(alpha), n_bins=int(n_bins), extractor=str(extractor), patch=int(patch), temperature=float(temperature), flip=bool(flip), seed=int(seed),
-                    source=images.source, split=images.split)
-    seconds, labels, network, embedding = {}, images.labels, None, None
-    if method != "random" or patch_keep < 1:
-        with _timed(seconds, "extractor"): network = load_extractor(extractor, images, device=device, flip=flip, seed=seed, progress=progress)
-    if patch_keep < 1: _with_classifier(network, images, seconds, progress)
-    if method == "random": bins = [np.arange(len(images))]
-    else:
-        with _timed(seconds, "features"):
-            features = extract_features(images, network, returns="pooled" if method == "adq" else "embedding", progress=progress)
-        embedding = features[:, :network.model.num_features]
-        with _timed(seconds, "bins"): bins = graphcut_bins(embedding, labels, n_bins, progress=progress)
+    n, labels = _check_samples(images, features, labels, representativeness, diversity, method, patch_keep)
+    _check(images, n, labels, keep, patch_keep, cell, alpha, n_bins, method, extractor, patch, temperature, seed, dtype, device)
+    settings = dict(method=method, keep=float(keep), patch_keep=float(patch_keep), cell=cell and int(cell), alpha=float(alpha), n_bins=int(n_bins), extractor=str(extractor), patch=int(patch), temperature=float(temperature), flip=bool(flip), seed=int(seed))
+    if images is not None: settings |= dict(source=images.source, split=images.split)
+    network, embedding = None, features
+    stage = _stages(images, work, extractor, flip, seed, pick_device(device))
+    encode = dict(returns="pooled" if method == "adq" and diversity is None else "embedding", dtype=dtype, progress=progress)
+    ours = images is not None and method != "random" and (features is None or encode["returns"] == "pooled")
+    if ours or patch_keep < 1:
+        with _timed(stage.seconds, "extractor"): network = load_extractor(extractor, images, device=device, flip=flip, seed=seed, trained=stage.file("extractor", "pt"), progress=progress)
+    if patch_keep < 1: _with_classifier(network, images, stage.seconds, progress)
+    stage.made_from |= dict(dtype=dtype, returns=encode["returns"])
+    if ours:
+        encoded = stage("features", lambda out: extract_features(images, network, out=out, **encode))
+        if features is None: embedding = encoded[:, :network.model.num_features]
+    if stage.work and features is not None: stage.made_from["features"] = hashlib.sha256(np.ascontiguousarray(features)).hexdigest()
+    if method == "random": bins = [np.arange(n)]
+    else: bins = _unpack(stage("bins", lambda out: _kept(out, _pack(graphcut_bins(embedding, labels, n_bins, progress=progress))), n_bins=n_bins), n_bins)
     rs = ds = scores = np.full(len(bins), np.nan)
     if method == "adq":
-        with _timed(seconds, "views"): views = extract_features(images, network, returns="pooled", transform=augment_view, seed=seed, progress=progress)
-        with _timed(seconds, "texture"): rs = representativeness(texture_level(images, patch), bins)
-        with _timed(seconds, "diversity"): ds = diversity(features, views, bins, temperature=temperature, seed=seed, device=device, progress=progress)
+        if representativeness is not None: rs = _scores("representativeness", representativeness, bins)
+        else: rs = bin_means(stage("texture", lambda out: _kept(out, texture_level(images, patch)), patch=patch), bins)
+        if diversity is not None: ds = _scores("diversity", diversity, bins)
+        else:
+            views = stage("views", lambda out: extract_features(images, network, transform=augment_view, seed=seed, out=out, **encode))
+            ds = stage("diversity", lambda out: _kept(out, bin_diversity(encoded, views, bins, temperature=temperature, seed=seed, device=device, progress=progress)), n_bins=n_bins, temperature=temperature)
         scores = importance(rs, ds)
-    with _timed(seconds, "sample"): counts, indices = _draw(bins, scores, labels, settings)
-    masks = _masks(images, indices, network, settings, seconds, progress)
-    return Compressed(images, indices, masks, bins, rs, ds, scores, counts, settings | {"fingerprint": images.fingerprint()}, network, embedding, seconds)
+    with _timed(stage.seconds, "sample"): counts, indices = _draw(bins, scores, labels, settings)
+    masks = _masks(images, indices, network, settings, stage.seconds, progress)
+    if images is not None: settings["fingerprint"] = images.fingerprint()
+    return Compressed(images, labels, indices, masks, bins, rs, ds, scores, counts, settings, network, embedding, stage.seconds)
 
 # %% ../nbs/09_pipeline.ipynb #07d94ba2
 @patch
@@ -185,18 +253,19 @@ def plot(self:Compressed):
         sns.despine(fig)
     return fig
 
-# %% ../nbs/09_pipeline.ipynb #3a06c4d6
+# %% ../nbs/09_pipeline.ipynb #ffc22a81
 @patch
 def save(self:Compressed,
     folder,      # where to
     force=False, # replace what adq wrote there before
     codec=None,  # see `adq.store.check_codec`; None = the source's own bytes for whole images, otherwise lossless WebP
 ):               # path of the folder
-    "Write the compressed data set. Raises `ValueError` for a folder that is not empty, unless forced, or a codec that does not fit."
+    "Write the compressed data set. Raises `ValueError` for a folder that is not empty, unless forced, a codec that does not fit, or where there are no images."
+    if self.images is None: raise ValueError("there are no images to write; expected a set compressed from images (of features alone, keep .indices)")
     scores = {k: [None if np.isnan(v) else v for v in getattr(self, k).tolist()] for k in ("rs", "ds", "importance")}
-    binned, bin_of = self.settings["method"] != "random", np.empty(len(self.images), np.uint16)
+    binned, bin_of = self.settings["method"] != "random", np.empty(len(self), np.uint16)
     for n, members in enumerate(self.bins): bin_of[members] = n
-    about = dict(settings=self.settings, images=len(self.images), **scores, quotas=self.quotas.tolist(), seconds=self.seconds, bytes=dict(source=self.images.nbytes))
+    about = dict(settings=self.settings, images=len(self), **scores, quotas=self.quotas.tolist(), seconds=self.seconds, bytes=dict(source=self.images.nbytes))
     with new_folder(folder, force) as aside:
         write(aside, self.sample, masks=self.masks, cell=self.settings["cell"], codec=codec, indices=self.indices, bins=bin_of[self.indices], about=about)
         if binned:

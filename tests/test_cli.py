@@ -53,6 +53,12 @@ def run(capsys, line, **paths):
     ("compress digits --patch-keep 0.5 --cell 7 --out {out}", "cell is 7; expected a whole number from 1 to 4"),
     ("compress digits --codec gif --out {out}", "invalid choice: 'gif'"),
     ("compress digits --codec original --out {out}", "codec 'original' needs encoded images"),
+    ("compress digits --dtype float64 --out {out}", "invalid choice: 'float64'"),
+    ("compress digits --work {file} --out {out}", "is a file; expected a folder"),
+    ("bins {empty}/features.npy --out {out}", "No such file"),
+    ("bins {file} --out {out}", "is not a NumPy array file (.npy)"),
+    ("bins {array} --bins 0 --out {out}", "n_bins is 0; expected a whole number from 1 to 20"),
+    ("bins {array} --labels {array} --out {out}", "labels has shape (20, 3); expected (20,)"),
     ("info {empty}", "has no compressed.json"),
     ("info {out}", "has no compressed.json"),
     ("train digits --reconstruct blur", "is not a compressed set"),
@@ -82,6 +88,8 @@ def test_bad_input(capsys, tmp_path, write_tree, line, words):
     paths = {name: tmp_path/name for name in ("empty", "one", "bad", "tree", "out")}
     paths["empty"].mkdir(); write_tree(paths["one"], classes=("cat",)); write_tree(paths["bad"]); write_tree(paths["tree"], each=20)
     (paths["bad"]/"cat"/"notes.txt").write_text("x"); (tmp_path/"junk.pt").write_bytes(b"junk")
+    paths["array"] = tmp_path/"array.npy"
+    np.save(paths["array"], np.ones((20, 3)))
     before = sorted(tmp_path.rglob("*"))
     code, out, err = run(capsys, line, file=tmp_path/"junk.pt", junk=f"resnet18_narrow/{tmp_path/'junk.pt'}@16", **paths)
     assert code == 2 and out == ""
@@ -158,6 +166,20 @@ def test_interrupt_leaves_nothing(tmp_path):
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130 and "adq: interrupted, nothing was written" in err and "Traceback" not in err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_run_goes_on_after_its_last_stage(capsys, tmp_path):
+    killed = "import os, signal, sys; from adq import cli, pipeline; pipeline.graphcut_bins = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL); cli.main()"
+    line = f"compress digits {fast} --keep 0.1 --out"
+    assert subprocess.run([sys.executable, "-c", killed, *line.split(), str(tmp_path/"o")]).returncode == -signal.SIGKILL
+    stages = lambda: {p.name: p.stat().st_mtime_ns for p in (tmp_path/"o.work").iterdir() if p.suffix in (".npy", ".pt")}
+    before = stages()
+    assert sorted(n.partition("-")[0] for n in before) == ["extractor", "features"] and not (tmp_path/"o").exists()
+    assert run(capsys, f"{line} {{o}} --work {{w}}", o=tmp_path/"o", w=tmp_path/"o.work")[0] == 0
+    after = stages()
+    assert len(after) == 6 and {name: after[name] for name in before} == before
+    assert run(capsys, f"{line} {{o}}", o=tmp_path/"whole")[0] == 0 and not (tmp_path/"whole.work").exists()
+    assert (load(tmp_path/"o").indices == load(tmp_path/"whole").indices).all()
 
 
 def test_a_failure_while_saving_leaves_the_earlier_result(capsys, tmp_path, monkeypatch):
