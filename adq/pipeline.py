@@ -236,12 +236,13 @@ def compress(
     if images is not None: settings["fingerprint"] = images.fingerprint()
     return Compressed(images, labels, indices, masks, bins, rs, ds, scores, counts, settings, network, embedding, stage.seconds)
 
-# %% ../nbs/09_pipeline.ipynb #07d94ba2
+# %% ../nbs/09_pipeline.ipynb #a7aaee52
 @patch
 def plot(self:Compressed):
     "RS, DS, IS and quotas per bin as a matplotlib figure (the quantities of the paper's figure 2, not normalised)."
     sizes = np.array([len(b) for b in self.bins])
-    panels = [("RS", self.rs, "mean texture level"), ("DS", self.ds, "contrastive diversity"), ("IS", self.importance, "normalised RS + DS"), ("quota", self.quotas, "images")]
+    rs, ds, of = ("mean texture level", "contrastive diversity", "images") if self.images else ("score", "score", "samples")
+    panels = [("RS", self.rs, rs), ("DS", self.ds, ds), ("IS", self.importance, "normalised RS + DS"), ("quota", self.quotas, of)]
     panels = [p for p in panels if not np.isnan(p[1]).any()]
     with sns.plotting_context("paper"), sns.axes_style("ticks"), sns.color_palette("colorblind"):
         fig, axes = plt.subplots(1, len(panels), figsize=(2.2*len(panels), 2.1), layout="constrained", squeeze=False)
