@@ -21,7 +21,7 @@ def sobel(
     across, down = p[:, :, 2:] - p[:, :, :-2], p[:, 2:] - p[:, :-2]
     return across[:, :-2] + 2*across[:, 1:-1] + across[:, 2:], down[:, :, :-2] + 2*down[:, :, 1:-1] + down[:, :, 2:]
 
-# %% ../nbs/04_texture.ipynb #acff2825
+# %% ../nbs/04_texture.ipynb #0cc7a808
 _luma = torch.tensor([0.299, 0.587, 0.114]) # weights of red, green, blue (ITU-R BT.601)
 
 def grey(
@@ -56,7 +56,7 @@ def texture_level(
     "Texture level T of each image (Eq. 3), mean over its patches, grey in [0, 1]. Raises `ValueError` on any other dtype or number of axes."
     if variant not in ("paper", "authors"): raise ValueError(f"variant '{variant}' is unknown; expected paper or authors")
     if isinstance(images, ImageData) and not images.in_memory:
-        return np.concatenate([_level(_check_pixels(x, patch), patch, variant).numpy() for x, _ in batches(images, 1)])
+        return np.fromiter((_level(_check_pixels(x, patch), patch, variant).item() for x, _ in batches(images, 1)), np.float64, len(images))
     pixels = _check_pixels(images.images if isinstance(images, ImageData) else images, patch)
     step = max(1, 2**20//(pixels.shape[2]*pixels.shape[3])) # a million pixels at a time stay in the cache
     return torch.cat([_level(part, patch, variant) for part in pixels.split(step)]).cpu().numpy()
