@@ -22,7 +22,7 @@ from .features import Extractor, Network, extract_features, fit_classifier, load
 from .patches import check_cell, drop_patches, rank_patches
 from .sampling import importance, quotas, sample_bins
 from .settings import check_positive, check_share, check_whole, pick_device
-from .store import new_folder, once, write
+from .store import new_folder, once, write, write_card
 from .texture import representativeness as bin_means, texture_level
 
 # %% ../nbs/09_pipeline.ipynb #d12a1896
@@ -274,4 +274,5 @@ def save(self:Compressed,
             fig = self.plot()
             for ending in "svg", "png": fig.savefig(aside/f"scores.{ending}", dpi=200)
             plt.close(fig)
+        write_card(aside)
     return Path(folder)

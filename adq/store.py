@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['codecs', 'format_version', 'shard_bytes', 'group_bytes', 'check_new', 'new_folder', 'once', 'encode', 'check_codec',
-           'checksum', 'write', 'save', 'read_about', 'verify', 'fill', 'QuantizedDataset', 'load', 'load_indices',
-           'to_images']
+           'checksum', 'write', 'save', 'read_about', 'verify', 'write_card', 'fill', 'QuantizedDataset', 'load',
+           'load_indices', 'to_images']
 
 # %% ../nbs/08_store.ipynb #fbcebcef
 import glob, hashlib, io, json, os, platform, re, shutil
@@ -17,6 +17,7 @@ from filelock import FileLock
 from PIL import Image, JpegImagePlugin
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as TF
+from tqdm import tqdm
 
 import adq
 from .data import Encoded, ImageData, decode, decode_all, from_table, quiet_hub
@@ -24,7 +25,18 @@ from .patches import cell_grid, check_cell, check_reconstructor, fill_mean, load
 from .settings import pick_device
 
 # %% ../nbs/08_store.ipynb #8ddc904e
-_ours = re.compile(r"(adq/)?(data/train-\d{5}-of-\d{5}\.parquet|compressed\.json|bins\.npy|indices\.npy|scores\.(svg|png))|bins\.json|order\.npy|comparison\.(json|csv)")
+_ours = re.compile(r"(adq/)?(data/train-\d{5}-of-\d{5}\.parquet|compressed\.json|bins\.npy|indices\.npy|scores\.(svg|png)|README\.md)|bins\.json|order\.npy|comparison\.(json|csv)")
+
+_signed = re.compile(r"(.*)<!-- adq ([0-9a-f]{16}) -->\n?", re.DOTALL)
+
+def _sum(text): return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+def _is_ours(path, folder):
+    "Whether adq wrote a file; a card only as long as nobody has changed it."
+    if not _ours.fullmatch(path.relative_to(folder).as_posix()): return False
+    if path.name != "README.md": return True
+    card = _signed.fullmatch(path.read_text(encoding="utf-8", errors="replace"))
+    return card is not None and _sum(card[1]) == card[2]
 
 def check_new(folder, force=False):
     "Raises `ValueError` where nothing can be written, and for a folder that is not empty, unless forced; what adq did not write is never replaced."
@@ -34,8 +46,8 @@ def check_new(folder, force=False):
     if os.path.ismount(folder): raise ValueError(f"output folder '{folder}' is where a disk is mounted and cannot be replaced; expected a folder inside it")
     if not folder.exists() or not any(folder.iterdir()): return
     if not force: raise ValueError(f"output folder '{folder}' is not empty; expected a new or empty folder, or force (--force) to replace an earlier result")
-    foreign = next((p for p in folder.rglob("*") if not p.is_dir() and not _ours.fullmatch(p.relative_to(folder).as_posix())), None)
-    if foreign: raise ValueError(f"output folder '{folder}' holds '{foreign.relative_to(folder)}', which adq did not write, so it is not replaced; expected another folder")
+    foreign = next((p for p in folder.rglob("*") if not p.is_dir() and not _is_ours(p, folder)), None)
+    if foreign: raise ValueError(f"output folder '{folder}' holds '{foreign.relative_to(folder)}', which adq did not write{' as it is' if foreign.name == 'README.md' else ''}, so it is not replaced; expected another folder")
 
 def _runs(pid):
     try: os.kill(pid, 0)
@@ -238,7 +250,9 @@ def save(
     **options,      # of `write`: masks, cell, codec, indices, bins, about
 ):                  # path of the folder
     "Store images as a compressed data set, whole or not at all. Raises `ValueError` for a folder that is not empty, unless forced, and as `write`."
-    with new_folder(folder, force) as aside: write(aside, images, **options)
+    with new_folder(folder, force) as aside:
+        write(aside, images, **options)
+        write_card(aside)
     return Path(folder)
 
 # %% ../nbs/08_store.ipynb #365893d9
@@ -278,6 +292,8 @@ def verify(
         if checksum(Path(folder)/s["name"]) != s["sha256"]: raise ValueError(f"'{folder}' is damaged: {s['name']} does not match its checksum; copy or compress it again")
     return about
 
+def _unpacked_bytes(metadata): return sum(metadata.row_group(k).total_byte_size for k in range(metadata.num_row_groups))
+
 def _open_table(folder, about):
     "The rows as a memory-mapped table."
     import datasets
@@ -286,7 +302,7 @@ def _open_table(folder, about):
         try: metadata = pq.read_metadata(Path(folder)/s["name"])
         except (pa.ArrowException, OSError) as e: raise ValueError(f"'{folder}' is damaged: {s['name']} is not a Parquet file that can be read ({e})") from e
         if metadata.schema.to_arrow_schema().remove_metadata() != expected.remove_metadata(): raise ValueError(f"'{folder}' is damaged: {s['name']} has other columns than image, label, index, bin, mask")
-        if metadata.num_rows != s["rows"] or sum(metadata.row_group(k).total_byte_size for k in range(metadata.num_row_groups)) > 4*shard_bytes: raise ValueError(f"'{folder}' is damaged: {s['name']} claims to hold {metadata.num_rows:,} rows or more bytes than a shard can")
+        if metadata.num_rows != s["rows"] or _unpacked_bytes(metadata) > 4*shard_bytes: raise ValueError(f"'{folder}' is damaged: {s['name']} claims to hold {metadata.num_rows:,} rows or more bytes than a shard can")
     known_by = hashlib.sha256("".join(s["sha256"] for s in about["shards"]).encode()).hexdigest()[:32] # not by path and time, as would be usual: what is read is what was verified
     try:
         with quiet_hub(): return datasets.load_dataset("parquet", data_files=[str(Path(folder)/s["name"]) for s in about["shards"]], split="train", cache_dir=str(Path(datasets.config.HF_DATASETS_CACHE)/"adq"/known_by))
@@ -301,6 +317,120 @@ def _unpack(packed, sizes, cell, folder):
     empty = next((i for i, m in enumerate(masks) if not m.any()), None)
     if empty is not None: raise ValueError(f"'{folder}' is damaged: the mask of row {empty} keeps no cell")
     return np.stack(masks) if len(set(grids)) == 1 else masks
+
+# %% ../nbs/08_store.ipynb #4ec8295e
+_size_categories = "n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B", "1B<n<10B"
+_by = dict(adq="[Adaptive Dataset Quantization](https://arxiv.org/abs/2412.16895)", dq="[Dataset Quantization](https://arxiv.org/abs/2308.10524)", random="drawing at random")
+_unpacking = """
+```python
+import numpy as np
+
+row = dataset[0]
+width, height = row["image"].size
+rows, columns = -(-height//{cell}), -(-width//{cell})
+kept = np.unpackbits(np.frombuffer(row["mask"], np.uint8), count=rows*columns).reshape(rows, columns)
+```
+"""
+_page = """
+# {title}
+
+{summary}
+
+> [!IMPORTANT]
+> **Licence: to be filled in by whoever hands this set on.** The images are those of their source and stay under its terms, which `adq` does not know. Put `license:` into the header of this page, and here what the source asks for.
+
+## How it was made
+
+| | |
+|---|---|
+{made}
+
+{figure}`compressed.json` has all settings, scores and quotas, and the checksum of each shard.
+
+## Columns
+
+| column | holds |
+|---|---|
+| `image` | the image, {coded} |
+| `label` | its class, one of {classes} |
+| `index` | its place in the source, from 0 |
+| `bin` | the bin that it was drawn from, from 0 |
+| `mask` | {mask} |
+
+## Loading
+
+Without `adq`, from this folder or by the name that it has on the hub:
+
+```python
+from datasets import load_dataset
+
+dataset = load_dataset("path/of/this/folder", split="train")
+```
+{unpacking}
+With `adq`, which compares every shard with its checksum first; dropped patches can be filled by `reconstruct="blur"` and others:
+
+```python
+from adq import load
+
+dataset = load("path/of/this/folder") # of (uint8 tensor, label), for PyTorch
+```
+"""
+
+def _plain(text): return re.sub(r"([\\`*_{}\[\]<>|#$~&])", r"\\\1", " ".join(str(text).split())) # no Markdown in names
+
+def _last_part(source): return source if source.startswith("hf:") else os.path.basename(os.path.abspath(source)) if source else "unnamed"
+
+def _percent(share): return f"{100*share:.3g} %"
+
+def _kept(about):
+    made = about["settings"]
+    patches = f", {_percent(made['patch_keep'])} of the patches of each ({about['cell']}×{about['cell']} pixels)" if about["cell"] else ", whole"
+    return f"{_percent(made['keep'])} of the data: {_percent(about['kept']/about['images'])} of the images{patches}"
+
+def _rows_made(about):
+    "What the card's table tells, by name."
+    made, of, rows = about.get("settings", {}), about["bytes"], {}
+    if "method" in made:
+        network, _, weights = made["extractor"].partition("/")
+        rows = {"source": f"{_plain(_last_part(made['source']))}, {_plain(made['split'])}: {about['images']:,} images", "fingerprint of the source": made["fingerprint"], "method": made["method"], "kept": _kept(about), "seed": made["seed"]}
+        if made["method"] != "random" or about["cell"]: rows["extractor"] = f"{network}/{_plain(os.path.basename(weights))}"
+        if made["method"] != "random": rows |= {"bins": made["n_bins"], "images from each bin": ", ".join(map(str, about["quotas"]))}
+        if made["method"] == "adq": rows |= {"α, weight of importance": made["alpha"], "patch of the texture level": f"{made['patch']} pixels", "τ, temperature of the diversity score": made["temperature"]}
+    bytes_of = {name: tqdm.format_sizeof(of[name], "B") for name in of}
+    rows["size"] = f"{bytes_of['stored']} as {about['codec']}; the same images take {bytes_of['sampled']} in the source" + (f", all of them {bytes_of['source']}" if "source" in of else "")
+    return rows | {"made with": ", ".join(f"{name} {version}" for name, version in (dict(adq=about["adq"]) | about["versions"]).items())}
+
+def _header(about, name, num_bytes):
+    "The card's YAML: what the hub and `datasets` read."
+    import datasets, huggingface_hub
+    source = about.get("settings", {}).get("source", "")
+    data = huggingface_hub.DatasetCardData(pretty_name=name, size_categories=[_size_categories[max(0, len(str(about["kept"])) - 3)]], task_categories=["image-classification"], source_datasets=[source[3:]] if source.startswith("hf:") else None,
+                                           tags=["adq", "dataset-compression", "coreset-selection"], configs=[dict(config_name="default", data_files=[dict(split="train", path="data/train-*")])])
+    info = datasets.DatasetInfo(features=datasets.Features.from_arrow_schema(_schema(about["classes"])), splits=dict(train=dict(name="train", num_bytes=num_bytes, num_examples=about["kept"])), download_size=about["bytes"]["stored"], dataset_size=num_bytes)
+    datasets.info.DatasetInfosDict(default=info).to_dataset_card_data(data)
+    return data
+
+def write_card(
+    folder, # a compressed set
+):          # path of its README.md
+    "Write the data set card of a compressed set, from its compressed.json. Raises as `read_about`, and `ValueError` for a card that was changed by hand."
+    from huggingface_hub import DatasetCard
+    about, path = read_about(folder), Path(folder)/"README.md"
+    if path.exists() and not _is_ours(path, Path(folder)): raise ValueError(f"'{path}' was changed since adq wrote it, or is another's; expected none")
+    made, n = about.get("settings", {}), len(about["classes"])
+    if "method" in made:
+        source = _last_part(made["source"])
+        name = f"{source}, {_percent(made['keep'])} by {made['method']}"
+        summary = f"{about['kept']:,} of the {about['images']:,} images of {_plain(source)} ({_plain(made['split'])}), in {n} classes, chosen by {_by[made['method']]}."
+    else: name, summary = f"{about['kept']:,} images in {n} classes", "Where they come from and how they were chosen was not said when they were stored."
+    num_bytes = sum(_unpacked_bytes(pq.read_metadata(Path(folder)/s["name"])) for s in about["shards"])
+    text = _page.format(title=_plain(name), summary=summary, made="\n".join(f"| {k} | {v} |" for k, v in _rows_made(about).items()), classes=n,
+                        figure="![Representativeness, diversity, importance and quota of each bin](scores.png)\n\n" if (Path(folder)/"scores.png").is_file() else "",
+                        coded="in the bytes of the source" if about["codec"] == "original" else f"as {about['codec']}" + (", dropped patches flattened to the mean colour of the kept ones" if about["cell"] else ""),
+                        mask=f"which patches are kept: a bit for each cell of {about['cell']}×{about['cell']} pixels, row by row, 1 = kept" if about["cell"] else "nothing: the images are whole", unpacking=_unpacking.format(cell=about["cell"]) if about["cell"] else "")
+    card = str(DatasetCard(f"---\n{_header(about, name, num_bytes)}\n---\n{text}\n"))
+    path.write_text(f"{card}<!-- adq {_sum(card)} -->\n", encoding="utf-8")
+    return path
 
 # %% ../nbs/08_store.ipynb #b77429d4
 class _Filled(Encoded):

@@ -103,7 +103,7 @@ def test_compress_train_and_force(capsys, tmp_path):
     assert code == 0 and result["kept"] == 287 == sum(result["quotas"])
     indices = load(tmp_path/"o").indices
     assert len(indices) == 287 and (np.diff(indices) > 0).all()
-    assert sorted(p.name for p in (tmp_path/"o").iterdir()) == ["bins.npy", "compressed.json", "data", "scores.png", "scores.svg"]
+    assert sorted(p.name for p in (tmp_path/"o").iterdir()) == ["README.md", "bins.npy", "compressed.json", "data", "scores.png", "scores.svg"]
 
     code, _, err = run(capsys, f"compress digits {fast} --out {{o}}", o=tmp_path/"o")
     assert code == 2 and "is not empty" in err and len(load(tmp_path/"o")) == 287
