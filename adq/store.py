@@ -24,7 +24,7 @@ from .patches import cell_grid, check_cell, check_reconstructor, fill_mean, load
 from .settings import pick_device
 
 # %% ../nbs/08_store.ipynb #8ddc904e
-_ours = re.compile(r"(adq/)?(data/train-\d{5}-of-\d{5}\.parquet|compressed\.json|bins\.npy|indices\.npy|scores\.(svg|png))|bins\.json|order\.npy|comparison\.(json|csv)")
+_ours = re.compile(r"(adq/)?(data/train-\d{5}-of-\d{5}\.parquet|compressed\.json|accuracy\.jsonl|bins\.npy|indices\.npy|scores\.(svg|png))|bins\.json|order\.npy|comparison\.(json|csv)")
 
 def check_new(folder, force=False):
     "Raises `ValueError` where nothing can be written, and for a folder that is not empty, unless forced; what adq did not write is never replaced."
