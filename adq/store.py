@@ -25,7 +25,7 @@ from .patches import cell_grid, check_cell, check_reconstructor, fill_mean, load
 from .settings import pick_device
 
 # %% ../nbs/08_store.ipynb #8ddc904e
-_ours = re.compile(r"(adq/)?(data/train-\d{5}-of-\d{5}\.parquet|compressed\.json|bins\.npy|indices\.npy|scores\.(svg|png)|README\.md)|bins\.json|order\.npy|comparison\.(json|csv)")
+_ours = re.compile(r"(adq/)?(data/train-\d{5}-of-\d{5}\.parquet|compressed\.json|accuracy\.jsonl|bins\.npy|indices\.npy|scores\.(svg|png)|README\.md)|bins\.json|order\.npy|comparison\.(json|csv)")
 
 _signed = re.compile(r"(.*)<!-- adq ([0-9a-f]{16}) -->\n?", re.DOTALL)
 
