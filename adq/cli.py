@@ -18,6 +18,7 @@ from .bins import graphcut_bins
 from .data import load_images
 from .experiments import find_rows, page_runs, read_rows, sweep
 from .features import processes
+from .figures import index_page
 from .patches import check_cell, check_reconstructor
 from .pipeline import compress, methods
 from .report import add_accuracy, in_bytes as _bytes, make_report, pages_folder as _pages_folder
@@ -243,9 +244,10 @@ def run_reproduce(args):
         except Exception as e: state = f"failed: {type(e).__name__ + ': ' if not isinstance(e, RuntimeError) else ''}{' '.join(str(e).split())}"
         results.append(dict(page=name, state=state, seconds=round(time.perf_counter() - start, 1), path=str(out/f"{name}.ipynb")))
         tell(f"{name}: {state}")
-    failed = [r for r in results if r["state"].startswith("failed")]
+        failed = [r for r in results if r["state"].startswith("failed")]
+        index = index_page(out, page_names, settings, {r["page"]: r["state"] for r in failed})
     lines = [f"{r['page']:9}{r['seconds']:9.1f} s  {r['path'] if r not in failed else r['state']}{'  (as it was)' if r['state'] == 'as it was' else ''}" for r in results]
-    _say(args, dict(pages=results, out=str(out)), "\n".join(lines) + f"\n{len(results) - len(failed)} of {len(results)} pages in {out}" + (f", {len(failed)} failed" if failed else ""))
+    _say(args, dict(pages=results, out=str(out), index=str(index)), "\n".join(lines) + f"\n{len(results) - len(failed)} of {len(results)} pages in {out}" + (f", {len(failed)} failed" if failed else "") + f"; all at a glance: {index}")
     return 1 if failed else 0
 
 # %% ../nbs/16_cli.ipynb #1987689d

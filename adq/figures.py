@@ -5,14 +5,19 @@
 # %% auto #0
 __all__ = ['published', 'published_cost', 'published_rs', 'methods', 'colours', 'family', 'published_gain', 'look', 'lines',
            'caption', 'save_figure', 'markdown', 'save_table', 'plot_scores', 'plot_trajectories', 'plot_keep',
-           'plot_alpha', 'beside_paper', 'spread']
+           'plot_alpha', 'beside_paper', 'spread', 'index_page']
 
 # %% ../nbs/13_figures.ipynb #c914e177
+import json, re
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import matplotlib.pyplot as plt, numpy as np, pandas as pd, seaborn as sns
+from jinja2 import Environment
 
+
+from .experiments import read_rows
 from .sampling import normalised
 from .train import interval, summarise
 
@@ -181,3 +186,125 @@ def spread(
     ratios, rank = list(dict.fromkeys(table.sort_values("images").keep)), {m: i for i, m in enumerate(methods)}
     wide = table.sort_values("method", key=lambda s: s.map(rank), kind="stable").assign(method=lambda t: t.method.map(methods)).pivot_table(index=["model", "method"], columns="keep", values=["ours", "paper"], aggfunc="first", sort=False).fillna("")
     return pd.DataFrame({f"{keep} {which}".strip(): wide[column, keep] for keep in ratios for column, which in (("ours", ""), ("paper", "paper")) if (column, keep) in wide and (wide[column, keep] != "").any()})
+
+# %% ../nbs/13_figures.ipynb #732db866
+_sheet = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string("""<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{{ heading }}</title>
+<style>
+body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 100rem; margin: 0 auto; padding: 1rem; overflow-wrap: anywhere; }
+h1, h2, h3 { line-height: 1.2; } h2 { margin-top: 2.5rem; } h3 { margin: 0 0 0.3rem; font-size: 1rem; } a { color: #0b5cad; }
+.grid { display: grid; gap: 2rem 2.5rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 29rem), 1fr)); align-items: end; } .flow { display: flex; flex-wrap: wrap; gap: 2rem 3rem; } .grid > *, .flow > * { max-width: 100%; min-width: 0; margin: 0; }
+.wide { overflow-x: auto; } .columns { columns: 17rem; padding: 0; list-style: none; }
+img { max-width: 100%; max-height: 18rem; } figcaption, small { font-size: 0.85rem; color: #555; } .flow small { display: block; width: 0; min-width: 100%; }
+table { border-collapse: collapse; font-size: 0.85rem; white-space: nowrap; } th, td { padding: 0.2rem 0.8rem 0.2rem 0; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top; }
+.holds { color: #00664b; font-weight: bold; } .fails { color: #a63d00; font-weight: bold; }
+</style>
+{% macro links(stem, endings) %}{% for e in endings if (stem ~ "." ~ e) in there %}<a href="{{ stem | urlencode }}.{{ e }}">{{ stem }}.{{ e }}</a> {% endfor %}{% endmacro %}
+{% macro title(of) %}{{ of.title }}{% if of.part %}, {{ of.part }}{% endif %}{% endmacro %}
+{% macro show(tables) %}
+<div class="flow">
+{% for t in tables %}
+<section><h3>{{ title(t) }}</h3><div class="wide" tabindex="0">{{ t.html | safe }}</div><small>{{ t.printed }}<br>{{ links(t.stem, ["csv", "md", "tex"]) }}</small></section>
+{% endfor %}
+</div>
+{% endmacro %}
+<h1>{{ heading }}</h1>
+<p>Profile {{ profile }}; {{ runs }}. {{ links("runs", ["jsonl"]) }}</p>
+{% if verdicts %}
+<h2>Verdicts on the claims</h2>
+{{ show(verdicts) }}
+{% endif %}
+{% if failed %}
+<h2>What failed</h2>
+<ul>
+{% for name, why in failed.items() %}
+<li><b>{{ name }}</b> {{ why }} {{ links(name, ["failed.ipynb"]) }}</li>
+{% endfor %}
+</ul>
+{% endif %}
+{% if figures %}
+<h2>Figures</h2>
+<div class="grid">
+{% for f in figures %}
+<figure><img src="{{ f.stem | urlencode }}.png" alt="{{ title(f) }}. {{ f.subtitle }}"><figcaption><b>{{ title(f) }}.</b> {{ f.printed }} {{ links(f.stem, ["png", "svg"]) }}</figcaption></figure>
+{% endfor %}
+</div>
+{% endif %}
+{% if tables %}
+<h2>Tables</h2>
+{{ show(tables) }}
+{% endif %}
+{% if pages %}
+<h2>Executed pages</h2>
+<p>Text, tables and figures together, as notebooks; JupyterLab opens them.</p>
+<ul>
+{% for name, p in pages.items() %}
+<li>{{ links(name, ["ipynb"]) }} <b>{{ p.title }}.</b> {{ p.subtitle }} <small>{{ p.made }}</small></li>
+{% endfor %}
+</ul>
+{% endif %}
+<h2>Settings of the last command</h2>
+<ul class="columns">
+{% for name, value in settings.items() %}
+<li><code>{{ name }} = {{ value }}</code></li>
+{% endfor %}
+</ul>
+</html>
+""")
+
+# %% ../nbs/13_figures.ipynb #38ac878c
+_marks = {"holds": "holds", "does not hold": "fails"} # verdict: class
+
+def _as_html(path):
+    "A table from its CSV file; missing values as a dash, verdicts marked."
+    table = pd.read_csv(path)
+    if not len(table): return "<p>no row yet</p>"
+    text = table.rename(columns=lambda name: re.sub("^Unnamed: .*", "", name)).to_html(index=False, border=0, na_rep="—", float_format="{:g}".format, justify="left")
+    for verdict, mark in _marks.items(): text = text.replace(f"<td>{verdict}</td>", f'<td class="{mark}">{verdict}</td>')
+    return text
+
+def _told(path):
+    "What an executed page says of itself."
+    page = json.loads(path.read_text(encoding="utf-8"))
+    head, outputs, made = "".join(page["cells"][0]["source"]).splitlines(), [o for c in page["cells"] for o in c.get("outputs", [])], page["metadata"]["papermill"]
+    line = lambda start: next((l.removeprefix(start) for l in head if l.startswith(start)), "")
+    given = ", ".join(f"{k} = {v}" for k, v in made["parameters"].items() if k not in ("out_dir", "stored") and v not in (None, ""))
+    return dict(title=line("# "), subtitle=line("> "), printed=next(("".join(o["text"]).splitlines()[0] for o in outputs if o.get("name") == "stdout"), ""),
+                error=next((f"{o['ename']}: {o['evalue']}" for o in outputs if o["output_type"] == "error"), ""), made=f"Made {made['end_time'][:16].replace('T', ' ')} UTC in {made['duration']:.0f} s with {given}.")
+
+def _runs_told(rows):
+    "Number, data, times, devices, versions and commits of the runs, in words."
+    if not rows: return "no run is stored"
+    each, when = lambda values: ", ".join(dict.fromkeys(values)), sorted(row["finished"][:16].replace("T", " ") for row in rows)
+    return (f"{len(rows):,} runs on {each(row['source'] for row in rows)}, finished from {when[0]} to {when[-1]} UTC on {each(row['device'] for row in rows)}, "
+            f"with {each(f'{k} {v}' for row in rows for k, v in row['versions'].items())}; commit {each(re.sub('(?<=^.{8})[^+]*', '', str(row['commit'])) for row in rows)} (+ where changed since)")
+
+def index_page(
+    folder,    # of the store and the pages
+    names,     # of the pages, in the order in which they are shown
+    settings,  # `Settings` of the last command
+    failed={}, # dict: page to why it failed; failed pages that the folder holds are shown besides
+):             # path of the page
+    "Write index.html: verdicts, what failed and why, every figure and table of these pages, and links to the executed ones."
+    folder, damaged = Path(folder), {}
+    there = {p.name for p in folder.iterdir()}
+    def of(name, read):
+        "What is read from a file; None where it is not there or damaged."
+        try: return read(folder/name) if name in there else None
+        except (ValueError, LookupError) as e: damaged[name] = f"is damaged, {type(e).__name__}: {e}"
+    rows = of("runs.jsonl", lambda path: read_rows(folder)) or []
+    pages = {n: page for n in names if (page := of(f"{n}.ipynb", _told))}
+    stopped = {n: f"failed: {page['error']}" for n in names if (page := of(f"{n}.failed.ipynb", _told))}
+    def files(ending):
+        "Those of each page: NAME.ending and NAME_part.ending."
+        for n, stem in [(n, name[:-len(ending) - 1]) for n in names for name in sorted(there) if name.endswith(f".{ending}")]:
+            if stem == n or stem.startswith(f"{n}_"): yield dict(title=n, subtitle="", printed="") | pages.get(n, {}) | dict(stem=stem, part=stem[len(n) + 1:])
+    tables = [t | dict(html=html) for t in files("csv") if (html := of(f"{t['stem']}.csv", _as_html))]
+    text = _sheet.render(heading="Adaptive Dataset Quantization, reproduced", profile=settings.profile, runs=_runs_told(rows), there=there, figures=list(files("png")), verdicts=[t for t in tables if t["stem"] == "claims"], tables=[t for t in tables if t["stem"] != "claims"], pages=pages,
+                         failed={name: why.replace(f"{folder}/", "") for name, why in (stopped | damaged | failed).items()}, settings={k: " ".join(map(str, v)) if isinstance(v, (list, tuple)) else v for k, v in asdict(settings).items()})
+    aside = folder/".index.new.html"
+    aside.write_text(text, encoding="utf-8")
+    return aside.replace(folder/"index.html")

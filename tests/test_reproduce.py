@@ -1,12 +1,15 @@
 """`adq reproduce`: all pages at smoke size, failures, and sweeps that are interrupted or share a store."""
-import json, os, signal, subprocess, sys, time
+import json, os, re, shutil, signal, subprocess, sys, time
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
+from urllib.parse import unquote
 
-import pytest
+import pandas as pd, pytest
 
 from adq.cli import main, page_names
 from adq.experiments import experiment, read_rows, sweep
+from adq.figures import index_page
 from adq.settings import load_settings
 
 smoke = load_settings("smoke")
@@ -37,6 +40,29 @@ def test_every_page_is_made(pages):
     for name in ("figure2", "figure4", "figure5", "figure6"): assert all((pages/f"{name}.{e}").stat().st_size for e in ("svg", "png"))
     assert len(keys(pages)) == len(set(keys(pages)))
     assert not list(pages.glob(".*.new*")) and not list(pages.glob("*.failed.ipynb"))
+
+
+def glance(folder):
+    "index.html as text, once every link and picture of it is a file beside it, and nothing of it is elsewhere."
+    text = (folder/"index.html").read_text(encoding="utf-8")
+    links = [unquote(link) for link in re.findall(r'(?:href|src)="([^"]*)"', text)]
+    assert all((folder/link).is_file() and "/" not in link for link in links) and "://" not in text
+    assert all(re.search(r'alt="[^"]{4,}"', image) for image in re.findall("<img[^>]*>", text))
+    return unescape(text), links
+
+
+def test_index_shows_the_folder(pages, tmp_path):
+    text, links = glance(pages)
+    assert {p.name for p in pages.glob("[!.]*.*") if p.suffix in (".png", ".svg", ".csv", ".md", ".tex", ".ipynb")} <= {*links}
+    for claim, verdict in pd.read_csv(pages/"claims.csv").values: assert re.search(rf"<td>{re.escape(claim)}</td>\s*<td[^>]*>{verdict}</td>", text)
+    row = read_rows(pages)[0]
+    assert all(row[name] in text for name in ("source", "device")) and row["commit"][:8] in text and row["finished"][:10] in text
+    assert "Profile smoke" in text and "epochs = 1" in text and "What failed" not in text and str(pages) not in text
+    copy = shutil.copytree(pages, tmp_path/"copy", ignore=shutil.ignore_patterns("computed", "figure4.ipynb"))
+    (copy/"table3.csv").write_bytes(b""); (copy/"runs.jsonl").write_text("{}\n") # as a kill may leave them
+    index_page(copy, page_names, smoke, {"figure4": f"failed: ValueError: source '{copy}/none' does not exist"})
+    text, links = glance(copy)
+    assert "<b>table3.csv</b> is damaged" in text and "<b>runs.jsonl</b> is damaged" in text and "<b>figure4</b> failed: ValueError: source 'none' does not exist" in text and "figure4.png" in links
 
 
 def test_finished_pages_are_not_made_again(pages, capsys):
@@ -70,14 +96,18 @@ def test_imagenet_profile_on_class_folders(tmp_path, write_tree, capsys):
 def test_a_missing_data_set_stops_its_page_and_the_others_go_on(tmp_path, capsys):
     assert main(["reproduce", "figure2", "--profile", "smoke", "-p", f"source={tmp_path/'none'}", "--out", str(tmp_path/"out")]) == 1
     out = capsys.readouterr().out
-    assert "failed: ValueError: source" in out and out.count("\n") == 2 and "1 failed" in out
+    assert "failed: ValueError: source" in out and out.count("\n") == 2 and "1 failed" in out and str(tmp_path/"out"/"index.html") in out
     assert not (tmp_path/"out"/"figure2.ipynb").exists()
+    assert "<b>figure2</b> failed: ValueError: source" in glance(tmp_path/"out")[0]
 
 
 def test_a_failing_cell_is_told_and_kept(tmp_path, capsys):
     assert main(["reproduce", "claims", "--profile", "smoke", "--out", str(tmp_path)]) == 1
     assert "FileNotFoundError" in capsys.readouterr().out
-    assert [p.name for p in tmp_path.iterdir()] == ["claims.failed.ipynb"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["claims.failed.ipynb", "index.html"]
+    assert main(["reproduce", "figure2", "--profile", "smoke", "-p", f"source={tmp_path/'none'}", "--out", str(tmp_path)]) == 1 # and is still told with the next page
+    text, links = glance(tmp_path)
+    assert "<b>claims</b> failed: FileNotFoundError" in text and "<b>figure2</b> failed: ValueError" in text and "claims.failed.ipynb" in links
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
