@@ -7,7 +7,7 @@ __all__ = ['page_names', 'run_compress', 'run_bins', 'run_train', 'run_report', 
            'main']
 
 # %% ../nbs/16_cli.ipynb #a09f050b
-import argparse, hashlib, json, os, resource, shlex, shutil, sys, time
+import argparse, contextlib, hashlib, json, os, resource, shlex, shutil, sys, time
 from dataclasses import fields
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from .experiments import find_rows, page_runs, read_rows, sweep
 from .features import processes
 from .figures import index_page
 from .patches import check_cell, check_reconstructor
-from .pipeline import compress, methods
+from .pipeline import compress, here, methods
 from .report import add_accuracy, in_bytes as _bytes, make_report, pages_folder as _pages_folder
 from .settings import Settings, check_share, check_whole, load_settings, parse_setting, pick_device, torchrun
 from .store import check_codec, check_new, codecs, load, load_indices, new_folder, read_about, verify
@@ -65,6 +65,15 @@ def _shell_line(args):
         if folder and folder.is_absolute(): words = [w.replace(str(folder), folder.name) for w in words]
     return shlex.join(["adq", *words])
 
+def _where(address):
+    "What makes features, bins and scores: this process, or a cluster."
+    if address is None: return contextlib.nullcontext(here)
+    try: from adq.cluster import Cluster
+    except ModuleNotFoundError as e:
+        if e.name.partition(".")[0] != "ray": raise
+        raise ValueError("--cluster needs Ray, which is not installed; pip install 'adq[cluster]'") from None
+    return Cluster(address)
+
 def run_compress(args):
     _check_output(args)
     options = _settings(args, "alpha", "n_bins", "extractor", "patch", "temperature", "flip")
@@ -73,7 +82,8 @@ def run_compress(args):
     check_codec(args.codec, images, check_cell(args.cell, images.sizes) if args.patch_keep < 1 else None)
     if args.work and args.work.exists() and not args.work.is_dir(): raise ValueError(f"work folder '{args.work}' is a file; expected a folder")
     work = args.work or args.out.with_name(f"{args.out.resolve().name}.work")
-    try: chosen = compress(images, keep, patch_keep=args.patch_keep, cell=args.cell, method=args.method, seed=args.seed, dtype=args.dtype, work=work, device=args.device, progress=True, **options)
+    try:
+        with _where(args.cluster) as where: chosen = compress(images, keep, patch_keep=args.patch_keep, cell=args.cell, method=args.method, seed=args.seed, dtype=args.dtype, work=work, where=where, device=args.device, progress=True, **options)
     except KeyboardInterrupt:
         if work.exists(): args.left = f"finished stages are in {work}, and the same command goes on from them"
         raise
@@ -303,6 +313,7 @@ def _parser():
     p.add_argument("--codec", choices=codecs, metavar="CODEC", help=f"{', '.join(codecs)} (default: the source's bytes for whole images, otherwise lossless webp)")
     p.add_argument("--dtype", default="float32", choices=("float32", "float16"), metavar="TYPE", help="of the features on disk while they are needed: float32, float16 (default: float32)")
     p.add_argument("--work", type=Path, metavar="FOLDER", help="keep finished stages here (default: DIR.work, removed at the end); a run that was cut off goes on from them")
+    p.add_argument("--cluster", metavar="ADDRESS", help="make features, bins and scores on a Ray cluster: auto (one that runs here, or a local one), or its host:port")
     compressing(p, share); seeded(p); output(p, True)
     p = bare("bins", run_bins, "Make bins of embeddings of anything", "adq bins features.npy --labels labels.npy --bins 10 --out bins")
     p.add_argument("features", type=Path, metavar="FEATURES.npy", help="array of floats (N, D); it is mapped, not read at once")

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['resident', 'augment_view', 'Discriminator', 'contrastive_loss', 'train_discriminator', 'contrastive_diversity',
-           'diversity_score', 'diversity']
+           'diversity_score', 'moments', 'score_bin', 'diversity']
 
 # %% ../nbs/05_diversity.ipynb #e5541b1f
 import math
@@ -141,11 +141,24 @@ class _Rows:
         if not np.isfinite(x).all(): raise ValueError("features or views have a value that is not finite; expected finite numbers")
         return torch.from_numpy(x).to(self.device)
 
-def _moments(features):
-    "Mean and standard deviation of each dimension, float32 (D,)."
+def moments(
+    features, # float (N, D), may be memory-mapped
+):            # pair of float32 (D,)
+    "Mean and standard deviation of each dimension."
     sums = sum(np.stack([part.sum(0), (part**2).sum(0)]) for part in (features[i:i+4096].astype(np.float64) for i in range(0, len(features), 4096)))
     mean, square = sums/len(features)
     return mean.astype(np.float32), np.sqrt((square - mean**2).clip(1e-12)).astype(np.float32)
+
+def score_bin(
+    features,  # float (N, D), may be memory-mapped
+    views,     # float (N, D) of their positive views
+    indices,   # int (n,): the bin
+    scale,     # pair of float32 (D,), as `moments` gives it for the whole set
+    device,    # `torch.device`
+    **options, # of `diversity_score`
+):             # float
+    "DS of one bin, standardised by the scale."
+    return _score(*(_Rows(f, np.asarray(indices), *scale, device) for f in (features, views)), **options)
 
 def diversity(
     features,        # float (N, D) of all images, may be memory-mapped
@@ -159,5 +172,5 @@ def diversity(
     "DS of every bin. Dimensions are standardised over the whole set first, so that no feature map counts for more because of its scale."
     small = [n for n, b in enumerate(bins) if len(b) < 2]
     if small: raise ValueError(f"bin {small[0]} has {len(bins[small[0]])} images; expected at least 2 to compare")
-    scale, device = _moments(features), pick_device(device)
-    return np.array([_score(*(_Rows(f, np.asarray(b), *scale, device) for f in (features, views)), **options) for b in tqdm(bins, "diversity", unit="bin", disable=None if progress else True, leave=False)])
+    scale, device = moments(features), pick_device(device)
+    return np.array([score_bin(features, views, b, scale, device, **options) for b in tqdm(bins, "diversity", unit="bin", disable=None if progress else True, leave=False)])

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['small_networks', 'narrow_networks', 'Extractor', 'check_network', 'build_model', 'Network', 'pixel_statistics',
            'crop_and_flip', 'check_recipe', 'make_optimizer', 'processes', 'fit', 'accuracy', 'read_weights',
-           'load_extractor', 'output_gradient', 'extract_features', 'fit_classifier']
+           'load_extractor', 'output_gradient', 'encode_batches', 'collect', 'extract_features', 'fit_classifier']
 
 # %% ../nbs/02_features.ipynb #c76fd3f2
 import difflib, importlib.util, math, re
@@ -323,6 +323,38 @@ def _encode(network, pixels, labels, returns):
     rows = torch.cat([p.float() for p in parts], 1)
     return [rows] if logits is None else [rows, output_gradient(logits.float(), labels)]
 
+def encode_batches(
+    images,              # `ImageData`
+    network,             # `Network`
+    *,
+    returns="embedding", # as in `extract_features`, and so on
+    transform=None,
+    batch_size=256,
+    order=None,          # ints: which images, in which order; None = all, in theirs
+    dtype="float32",
+):                       # iterator of lists: the features of a batch, and the output gradient where asked for
+    "Features batch by batch; a random transform draws from torch's generator as it stands. Raises `ValueError` for features that float16 cannot hold."
+    for pixels, labels in batches(images, batch_size, size=network.size, order=order, device=network.device):
+        parts = [p.cpu().numpy().astype(dtype) for p in _encode(network, transform(pixels) if transform else pixels, labels, returns)]
+        if dtype == "float16" and np.isinf(parts[0]).any(): raise ValueError("a feature is larger than float16 can hold, 65504; expected dtype float32")
+        yield parts
+
+def collect(
+    parts,          # iterator of (row of the first, [float (B, D), …]), in any order
+    n,              # number of rows
+    out=None,       # file for the first array, which is then memory-mapped
+    progress=False,
+):                  # list of arrays (n, D), …
+    "Put the features of batches where they belong."
+    outputs, make = None, partial(np.lib.format.open_memmap, out, "w+") if out is not None else np.empty
+    with tqdm(total=n, desc="features", unit="image", disable=None if progress else True, leave=False) as bar:
+        for start, rows in parts:
+            if outputs is None: outputs = [make(dtype=r.dtype, shape=(n, r.shape[1])) for r in rows]
+            for output, part in zip(outputs, rows): output[start:start+len(part)] = part
+            bar.update(len(rows[0]))
+    if out is not None: outputs[0].flush()
+    return outputs
+
 def extract_features(
     images,              # `ImageData`
     extractor,           # `Network` from `load_extractor`, or the text `name/weights@size`
@@ -341,17 +373,9 @@ def extract_features(
     if dtype not in ("float32", "float16"): raise ValueError(f"dtype '{dtype}' is unknown; expected float32 or float16")
     if out is not None and returns == "gradient": raise ValueError("features and output gradients are two arrays; expected out=None with returns='gradient'")
     network = extractor if isinstance(extractor, Network) else load_extractor(extractor, images, device=device, seed=seed, progress=progress)
-    outputs, done = None, 0
-    make = partial(np.lib.format.open_memmap, out, "w+") if out is not None else np.empty
-    with seeded(seed), tqdm(total=len(images), desc="features", unit="image", disable=None if progress else True, leave=False) as bar:
-        for pixels, labels in batches(images, batch_size, size=network.size, device=network.device):
-            if transform: pixels = transform(pixels)
-            parts = [p.cpu().numpy().astype(dtype) for p in _encode(network, pixels, labels, returns)]
-            if dtype == "float16" and np.isinf(parts[0]).any(): raise ValueError("a feature is larger than float16 can hold, 65504; expected dtype float32")
-            if outputs is None: outputs = [make(dtype=dtype, shape=(len(images), p.shape[1])) for p in parts]
-            for output, part in zip(outputs, parts): output[done:done+len(part)] = part
-            done += len(labels); bar.update(len(labels))
-    if out is not None: outputs[0].flush()
+    with seeded(seed):
+        parts = encode_batches(images, network, returns=returns, transform=transform, batch_size=batch_size, dtype=dtype)
+        outputs = collect(((batch_size*k, part) for k, part in enumerate(parts)), len(images), out, progress)
     return tuple(outputs) if returns == "gradient" else outputs[0]
 
 # %% ../nbs/02_features.ipynb #efddbe2b

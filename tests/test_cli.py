@@ -169,7 +169,7 @@ def test_interrupt_leaves_nothing(tmp_path):
 
 
 def test_a_killed_run_goes_on_after_its_last_stage(capsys, tmp_path):
-    killed = "import os, signal, sys; from adq import cli, pipeline; pipeline.graphcut_bins = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL); cli.main()"
+    killed = "import os, signal, sys; from adq import cli, pipeline; pipeline.here.graphcut_bins = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL); cli.main()"
     line = f"compress digits {fast} --keep 0.1 --out"
     assert subprocess.run([sys.executable, "-c", killed, *line.split(), str(tmp_path/"o")]).returncode == -signal.SIGKILL
     stages = lambda: {p.name: p.stat().st_mtime_ns for p in (tmp_path/"o.work").iterdir() if p.suffix in (".npy", ".pt")}
@@ -180,6 +180,17 @@ def test_a_killed_run_goes_on_after_its_last_stage(capsys, tmp_path):
     assert len(after) == 6 and {name: after[name] for name in before} == before
     assert run(capsys, f"{line} {{o}}", o=tmp_path/"whole")[0] == 0 and not (tmp_path/"whole.work").exists()
     assert (load(tmp_path/"o").indices == load(tmp_path/"whole").indices).all()
+
+
+def test_other_images_under_the_same_path_are_other_stages(capsys, tmp_path, write_tree):
+    line = f"compress {{t}} --split all {fast} --bins 4 --keep 0.25 --work {{w}} --json --out {{o}}"
+    for seed in 0, 1:
+        write_tree(tmp_path/"tree", each=30, seed=seed)
+        assert run(capsys, line, t=tmp_path/"tree", w=tmp_path/"work", o=tmp_path/f"o{seed}")[0] == 0
+    kinds = [p.name.partition("-")[0] for p in (tmp_path/"work").glob("*.npy")]
+    assert sorted(kinds) == sorted(2*["features", "bins", "texture", "views", "diversity"])
+    assert run(capsys, line, t=tmp_path/"tree", w=tmp_path/"fresh", o=tmp_path/"o")[0] == 0
+    assert (load(tmp_path/"o").indices == load(tmp_path/"o1").indices).all()
 
 
 def test_a_failure_while_saving_leaves_the_earlier_result(capsys, tmp_path, monkeypatch):
