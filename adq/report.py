@@ -369,9 +369,9 @@ figure.grid { flex: 0 1 540px; min-width: min(100%, 320px) } figure.grid img { w
 .note { background: #fff6e5; border-left: 4px solid #de8f05; padding: .7rem 1rem; overflow-wrap: anywhere }
 .scrolling { overflow: auto; max-height: 28rem; max-width: 100%; margin: .8rem 0 } table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums }
 th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap } th:first-child, td:first-child, .words th, .words td { text-align: left } thead th { color: var(--soft); font-weight: 400 }
-.beside > * { max-width: 100%; min-width: 0 } .words .scrolling { max-height: none } .words td { white-space: normal; overflow-wrap: anywhere }
-@media (max-width: 600px) { th, td { padding: .25rem .4rem } td:first-child { white-space: normal } }
-pre { background: var(--wash); padding: .8rem 1rem; overflow: auto; font-size: .85rem } code { font-size: .9em }
+.beside > * { max-width: 100%; min-width: 0 } .words .scrolling { max-height: none } .words td + td { white-space: normal; overflow-wrap: anywhere }
+@media (max-width: 600px) { th, td { padding: .25rem .4rem } .long td:first-child { white-space: normal } }
+pre { background: var(--wash); padding: .8rem 1rem; white-space: pre-wrap; overflow-wrap: anywhere; font-size: .85rem } code { font-size: .9em }
 footer { color: var(--soft); font-size: .85rem; margin-top: 3rem }
 """
 _document = """<!DOCTYPE html>

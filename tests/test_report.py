@@ -82,7 +82,7 @@ def test_numbers_are_those_of_the_set(page, folder):
 
 def test_without_its_source_the_page_says_so(lonely):
     text = lonely.read_text()
-    assert "The source is not here: source &#x27;photos&#x27; is neither" in text and text.count("Not shown: the images of the source are needed") == 3
+    assert "The source is not here: source 'photos' is neither" in text and text.count("Not shown: the images of the source are needed") == 3
     assert "None yet." in text and "as they were" not in text
 
 
