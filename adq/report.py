@@ -64,7 +64,7 @@ def read_made(
     "The manifest with settings, scores and quotas. Raises as `adq.store.read_about`, and `ValueError` for a set that does not tell how it was made."
     about = read_about(folder)
     scores = [about.get(k) for k in ("rs", "ds", "importance", "quotas")]
-    told = isinstance(made := about.get("settings"), dict) and {"source", "split", "fingerprint", "method", "extractor", "flip", "seed", "patch", "patch_keep"} <= set(made)
+    told = isinstance(made := about.get("settings"), dict) and {"source", "split", "fingerprint", "method", "extractor", "flip", "seed", "patch", "patch_keep"} <= set(made) and made["method"] in colours
     if not (told and isinstance(about.get("images"), int) and "source" in about["bytes"] and all(isinstance(s, list) for s in scores) and len(set(map(len, scores))) == 1):
         raise ValueError(f"'{folder}' does not tell how it was made: compressed.json lacks settings, scores or quotas; expected a folder that adq compress wrote")
     return about
@@ -301,7 +301,7 @@ def _encode_picture(image):
     "(type, bytes, width and height on the screen) of a figure or an array of pixels."
     out = io.BytesIO()
     if isinstance(image, plt.Figure):
-        image.savefig(out, format="png", dpi=192)
+        with look(): image.savefig(out, format="png", dpi=192)
         plt.close(image)
         return "png", out.getvalue(), *(round(96*n) for n in image.get_size_inches())
     if large := image.size > 2**18 and len(np.unique(image[::7, ::7])) > 200: Image.fromarray(image).save(out, "JPEG", quality=85, subsampling=0) # of photographs a fifth of PNG
@@ -329,9 +329,9 @@ def scrolling(
     table,     # DataFrame or Series
     **formats, # column -> format, for example "{:.1%}"
 ):             # str: HTML
-    "A table that scrolls where it is wider than the page."
-    table = table.to_frame() if isinstance(table, pd.Series) else table
-    return f'<div class="scrolling" style="overflow:auto" tabindex="0">{table.to_html(border=0, formatters={c: f.format for c, f in formats.items() if c in table}, na_rep="—")}</div>'
+    "A table with its index as the first column, that scrolls where it is wider than the page."
+    table = (table.to_frame() if isinstance(table, pd.Series) else table).rename_axis(index=lambda name: name or "").reset_index()
+    return f'<div class="scrolling" style="overflow:auto" tabindex="0">{table.to_html(border=0, index=False, formatters={c: f.format for c, f in formats.items() if c in table}, na_rep="—")}</div>'
 
 def headline(
     numbers, # dict: what it is -> number, as text
@@ -352,7 +352,7 @@ def classes_of(
 ):           # str
     "The classes among some images, the most frequent first."
     counts = Counter(np.asarray(labels).tolist()).most_common()
-    return ", ".join(f"{n} {classes[c]}" for c, n in counts[:most]) + (f" and {len(counts) - most} more classes" if len(counts) > most else "")
+    return ", ".join(f"{classes[c]} ({n})" for c, n in counts[:most]) + (f", {len(counts) - most} more" if len(counts) > most else "")
 
 # %% ../nbs/15_report.ipynb #2ff17a1c
 _style = """
@@ -368,8 +368,10 @@ figure.grid { flex: 0 1 540px; min-width: min(100%, 320px) } figure.grid img { w
 .headline > div { background: var(--wash); padding: .9rem 1rem } .headline strong { display: block; font-size: 1.35rem; font-weight: 600; line-height: 1.25 } .headline span { font-size: .85rem; color: var(--soft) }
 .note { background: #fff6e5; border-left: 4px solid #de8f05; padding: .7rem 1rem; overflow-wrap: anywhere }
 .scrolling { overflow: auto; max-height: 28rem; max-width: 100%; margin: .8rem 0 } table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums }
-th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap } tbody th, th:first-child, .words td { text-align: left; font-weight: 400 } thead th { color: var(--soft); font-weight: 400 }
-pre { background: var(--wash); padding: .8rem 1rem; overflow: auto; font-size: .85rem } code { font-size: .9em }
+th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap } th:first-child, td:first-child, .words th, .words td { text-align: left } thead th { color: var(--soft); font-weight: 400 }
+.beside > * { max-width: 100%; min-width: 0 } .words .scrolling { max-height: none } .words td + td { white-space: normal; overflow-wrap: anywhere }
+@media (max-width: 600px) { th, td { padding: .25rem .4rem } .long td:first-child { white-space: normal } }
+pre { background: var(--wash); padding: .8rem 1rem; white-space: pre-wrap; overflow-wrap: anywhere; font-size: .85rem } code { font-size: .9em }
 footer { color: var(--soft); font-size: .85rem; margin-top: 3rem }
 """
 _document = """<!DOCTYPE html>
@@ -435,7 +437,7 @@ def make_report(
     read_made(folder); check_reconstructor(reconstruct); pick_device(device); _check_page(out, force)
     parameters = dict(folder=str(folder), source=source and str(source), data_root=data_root and str(data_root), reconstruct=reconstruct, device=str(device))
     with tempfile.TemporaryDirectory() as aside:
-        try: papermill.execute_notebook(str(pages_folder()/"report.ipynb"), f"{aside}/report.ipynb", parameters, progress_bar=progress)
+        try: papermill.execute_notebook(str(pages_folder()/"report.ipynb"), f"{aside}/report.ipynb", parameters, progress_bar=progress, extra_arguments=["--IPKernelApp.log_level=ERROR"])
         except papermill.PapermillExecutionError as e:
             kind = {"ValueError": ValueError, "FileNotFoundError": FileNotFoundError}.get(e.ename, RuntimeError)
             raise kind(e.evalue if kind is not RuntimeError else f"cell {e.exec_count} of the report: {e.ename}: {e.evalue}") from None

@@ -1,0 +1,140 @@
+"""`adq report`: the page in a browser, its numbers, sets without their source, bad input."""
+import json, re, shutil, sys, types
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+
+import numpy as np, pytest
+from datasets import load_dataset
+
+from adq.cli import main
+from adq.report import in_bytes, open_set, plane, read_accuracies
+
+
+def run(*words): return main(list(map(str, words)))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    small = tmp_path_factory.mktemp("report")/"small"
+    assert run("compress", "digits", "--profile", "smoke", "--keep", 0.1, "--patch-keep", 0.75, "--out", small) == 0
+    assert run("train", small, "--test", "digits", "--profile", "smoke", "--reconstruct", "mean") == 0
+    assert run("train", "digits", "--indices", small, "--profile", "smoke", "--seed", 1) == 0
+    return small
+
+
+@pytest.fixture(scope="module")
+def page(folder):
+    assert run("report", folder) == 0
+    return folder.with_name("small-report.html")
+
+
+@pytest.fixture(scope="module")
+def lonely(folder):
+    "The page of the same set where its source is gone."
+    copy = folder.with_name("lonely")
+    shutil.copytree(folder, copy)
+    about = json.loads((copy/"compressed.json").read_text())
+    about["settings"]["source"] = "photos"
+    (copy/"compressed.json").write_text(json.dumps(about))
+    (copy/"accuracy.jsonl").unlink()
+    assert run("report", copy, "--out", copy.with_name("alone.html")) == 0
+    return copy.with_name("alone.html")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    chromium = shutil.which("chromium")
+    if not chromium: pytest.skip("chromium is not here; apt-get install chromium")
+    with pytest.importorskip("playwright.sync_api").sync_playwright() as p:
+        b = p.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield b
+        b.close()
+
+
+@pytest.mark.parametrize("which", ["page", "lonely"])
+def test_in_a_browser(which, browser, request):
+    path, said, fetched = request.getfixturevalue(which), [], []
+    tab = browser.new_page(viewport=dict(width=400, height=800))
+    tab.on("console", lambda m: said.append(m.text)); tab.on("pageerror", lambda e: said.append(str(e)))
+    tab.on("request", lambda r: fetched.append(r.url))
+    for width in (400, 1600):
+        tab.set_viewport_size(dict(width=width, height=800))
+        tab.goto(path.as_uri())
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width
+        images = tab.evaluate("[...document.images].map(i => [i.complete && i.naturalWidth > 0, i.alt.length, i.getBoundingClientRect().right])")
+        assert len(images) > 15 and all(loaded and alt > 10 and right <= width for loaded, alt, right in images)
+    assert not said and all(u.startswith(("file://", "data:")) for u in fetched)
+    assert tab.evaluate("document.querySelectorAll('.input, .prompt, script').length") == 0 and "Traceback" not in tab.inner_text("main")
+
+
+def test_numbers_are_those_of_the_set(page, folder):
+    text, about = re.sub(r"<[^>]*>", " ", re.sub(r"<style>.*?</style>|data:image[^\"]*", "", page.read_text(), flags=re.S)), json.loads((folder/"compressed.json").read_text())
+    of, rows = about["bytes"], read_accuracies(folder)
+    assert f"{about['kept']:,} of {about['images']:,}" in text and f"{in_bytes(of['source'])} → {in_bytes(of['stored'])}" in text and f"{of['stored']:,} of {of['source']:,} bytes" in text
+    sizes = np.bincount(np.load(folder/"bins.npy"))
+    for b, (size, quota, *scores) in enumerate(zip(sizes, about["quotas"], about["rs"], about["ds"], about["importance"])):
+        assert re.search(rf"\b{b}\s+{size}\s+{quota}\s+{quota/size:.1%}\s+" + r"\s+".join(f"{s:.4f}" for s in scores), text), b
+    assert [r["trained_on"] for r in rows] == ["the set", "its images in their original form"] and all(f"{r['accuracy']:.2%}" in text for r in rows)
+    assert about["settings"]["command"] == "adq compress digits --profile smoke --keep 0.1 --patch-keep 0.75 --out small" and about["settings"]["command"] in text
+    assert about["settings"]["fingerprint"] in text and about["versions"]["torch"] in text
+    assert page.stat().st_size < 15e6 and str(folder.parent) not in json.dumps(json.loads(page.with_suffix(".ipynb").read_text())["metadata"]["papermill"]["output_path"])
+
+
+def test_without_its_source_the_page_says_so(lonely):
+    text = lonely.read_text()
+    assert "The source is not here: source 'photos' is neither" in text and text.count("Not shown: the images of the source are needed") == 3
+    assert "None yet." in text and "as they were" not in text
+
+
+def test_accuracies_leave_the_set_as_it_is(folder, tmp_path):
+    assert len(load_dataset(str(folder), split="train", cache_dir=str(tmp_path/"cache"))) == len(open_set(folder).kept)
+    copy = tmp_path/"copy"
+    shutil.copytree(folder, copy)
+    assert run("info", copy, "--verify") == 0
+    assert run("compress", "digits", "--profile", "smoke", "--method", "random", "--out", copy, "--force") == 0 and read_accuracies(copy) == []
+    (copy/"accuracy.jsonl").write_text('{"accuracy": 1}\n{"accu')
+    with pytest.raises(ValueError, match="line 2 of .* is not the result of a training"): read_accuracies(copy)
+
+
+@pytest.mark.parametrize("words, told", [
+    (["{here}"], "has no compressed.json"),
+    (["{small}", "--out", "{here}/page.pdf"], "does not end in .html"),
+    (["{small}", "--out", "{here}/file/page.html"], "is a file; expected another folder"),
+    (["{small}", "--out", "{here}/taken.html"], "exists; expected a new name, or force"),
+    (["{small}", "--out", "{here}/taken.html", "--force"], "is not a report that adq wrote"),
+    (["{small}", "--reconstruct", "paint", "--out", "{here}/new.html"], "reconstructor 'paint' is unknown"),
+    (["{small}", "--device", "cuda:77", "--out", "{here}/new.html"], "device 'cuda:77' is not on this machine"),
+    (["{small}", "--source", "{here}/tree", "--out", "{here}/new.html"], "does not match"),
+])
+def test_bad_input(folder, tmp_path, write_tree, capfd, words, told):
+    write_tree(tmp_path/"tree", each=5)
+    (tmp_path/"taken.html").write_text("<p>years of work"); (tmp_path/"file").write_text("x")
+    before = sorted(tmp_path.rglob("*"))
+    assert run("report", *(w.format(here=tmp_path, small=folder) for w in words)) == 2
+    err = capfd.readouterr().err
+    assert err.startswith("adq: error: ") and told in err and err.count("\n") == 1, err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_source_and_bins_are_checked(folder, tmp_path):
+    with pytest.raises(ValueError, match="source 'digitz' is neither"): open_set(folder, "digitz")
+    copy = tmp_path/"copy"
+    shutil.copytree(folder, copy)
+    np.save(copy/"bins.npy", np.zeros(3))
+    with pytest.raises(ValueError, match="bins.npy does not hold"): open_set(copy)
+    (copy/"bins.npy").unlink()
+    with pytest.raises(FileNotFoundError, match="lacks bins.npy"): open_set(copy)
+    about = json.loads((copy/"compressed.json").read_text())
+    del about["settings"]
+    (copy/"compressed.json").write_text(json.dumps(about))
+    with pytest.raises(ValueError, match="does not tell how it was made"): open_set(copy)
+
+
+def test_umap_where_the_user_has_it(monkeypatch):
+    class UMAP:
+        def __init__(self, random_state): pass
+        def fit_transform(self, x): return x[:, :2]
+    umap = types.ModuleType("umap")
+    umap.UMAP, umap.__spec__ = UMAP, ModuleSpec("umap", None)
+    monkeypatch.setitem(sys.modules, "umap", umap)
+    assert plane(np.eye(4))[1] == "UMAP"
