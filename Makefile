@@ -21,7 +21,7 @@ test: .venv/.ready
 	$(BIN)/python -m pytest -q
 
 lab: .venv/.ready
-	$(BIN)/jupyter lab nbs/index.ipynb
+	$(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" nbs/index.ipynb
 
 # the paper's tables, figures and claims: make reproduce PROFILE=smoke
 PROFILE ?= laptop

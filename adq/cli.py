@@ -7,7 +7,7 @@ __all__ = ['page_names', 'run_compress', 'run_bins', 'run_train', 'run_report', 
            'main']
 
 # %% ../nbs/16_cli.ipynb #a09f050b
-import argparse, contextlib, hashlib, json, os, resource, shlex, shutil, sys, time
+import argparse, contextlib, hashlib, json, logging, os, resource, shlex, shutil, sys, time
 from dataclasses import fields
 from pathlib import Path
 
@@ -186,6 +186,7 @@ _settings_of_pages = {f.name for f in fields(Settings)} - {"profile", "drop", "r
 def _papermill():
     try: import papermill
     except ModuleNotFoundError: raise ValueError("adq reproduce needs papermill, which is not installed; pip install 'adq[notebooks]'") from None
+    logging.getLogger("papermill").setLevel(logging.ERROR) # it warns of settings that the parameters cell does not name; `_changes` checks them
     return papermill
 
 def _page_parameters(name): return set(_papermill().inspect_notebook(str(_pages_folder()/f"{name}.ipynb"))) - _options
@@ -217,9 +218,10 @@ def _is_made(path, parameters, fingerprint):
 
 def _make_page(name, out, parameters, fingerprint):
     "Execute one page on the store; without the paths of this machine in it."
+    from traitlets.config import Config # comes with papermill
     papermill, path, failed, aside = _papermill(), out/f"{name}.ipynb", out/f"{name}.failed.ipynb", out/f".{name}.new.ipynb"
     try:
-        papermill.execute_notebook(str(_pages_folder()/f"{name}.ipynb"), str(aside), parameters, progress_bar=False)
+        papermill.execute_notebook(str(_pages_folder()/f"{name}.ipynb"), str(aside), parameters, progress_bar=False, config=Config(KernelManager=dict(transport_encryption="auto"))) # a kernel warns about plain TCP on each page
         page = json.loads(aside.read_text(encoding="utf-8"))
         page["metadata"]["papermill"] |= dict(input_path=f"{name}.ipynb", output_path=f"{name}.ipynb")
         page["metadata"]["adq"] = fingerprint

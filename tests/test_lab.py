@@ -1,0 +1,101 @@
+"""`make lab` opens JupyterLab on index.ipynb; notebooks run there from a fresh kernel, and progress is one bar."""
+import json, os, re, shutil, signal, socket, subprocess, sys, time
+from html import unescape
+from pathlib import Path
+
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+root = Path(__file__).parents[1]
+token = "of-this-test"
+switches = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+state = """async () => {
+    const panel = window.jupyterapp.shell.currentWidget, kernel = panel.context.sessionContext.session?.kernel
+    const cells = [...panel.content.model.cells].filter(c => c.type == "code" && c.sharedModel.getSource().trim())
+    return {idle: kernel?.status == "idle", run: cells.every(c => c.executionCount), outputs: cells.flatMap(c => c.outputs.toJSON())}
+}"""
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    "The address that `make lab` opens, on a copy of the repository, with a configuration of its own."
+    pytest.importorskip("jupyterlab"); pytest.importorskip("playwright")
+    if not shutil.which("chromium"): pytest.skip("there is no chromium to look with; apt-get install chromium")
+    folder = tmp_path_factory.mktemp("lab")
+    copy, config = folder/"with a space", folder/"config"
+    for name in ("nbs", "adq", "paper_figures"): shutil.copytree(root/name, copy/name, ignore=shutil.ignore_patterns("__pycache__", ".*", "computed", "smoke"))
+    for name in ("pyproject.toml", "settings.ini", "requirements.lock", "Makefile", "README.md"): shutil.copy(root/name, copy/name)
+    (copy/".venv").mkdir(); (copy/".venv"/".ready").touch()
+    with socket.socket() as s: s.bind(("127.0.0.1", 0)); port = s.getsockname()[1]
+    (config/"labconfig").mkdir(parents=True)
+    (config/"labconfig"/"page_config.json").write_text(json.dumps({"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}})) # it asks the network
+    (config/"jupyter_server_config.json").write_text(json.dumps({"ServerApp": {"ip": "127.0.0.1", "port": port, "port_retries": 0, "open_browser": False, "allow_root": True}, "IdentityProvider": {"token": token}, "LabApp": {"expose_app_in_browser": True}}))
+    own = {"JUPYTER_CONFIG_DIR": config, "JUPYTER_DATA_DIR": folder/"data", "JUPYTER_RUNTIME_DIR": folder/"runtime", "IPYTHONDIR": folder/"ipython", "PYTHONPATH": copy}
+    with open(folder/"log", "w+") as log:
+        process = subprocess.Popen(["make", "-s", "lab", f"BIN={Path(sys.executable).parent}"], cwd=copy, env=os.environ | {k: str(v) for k, v in own.items()}, stdout=log, stderr=log, start_new_session=True)
+        try:
+            for _ in range(300): # until the page that it hands to the browser is written
+                if opened := [m for p in (folder/"runtime").glob("*file-to-run*.html") if (m := re.search(r'href="([^"]*)"', p.read_text()))]: break
+                assert process.poll() is None, (folder/"log").read_text()
+                time.sleep(0.1)
+            yield unescape(opened[0][1])
+        finally: os.killpg(process.pid, signal.SIGTERM); process.wait(30)
+
+
+@pytest.fixture(scope="module")
+def page(lab):
+    from playwright.sync_api import sync_playwright
+    with sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=shutil.which("chromium"), args=switches)
+        page = browser.new_page(viewport=dict(width=1400, height=1000))
+        page.wrong = []
+        page.on("pageerror", lambda error: page.wrong.append(str(error)))
+        page.on("console", lambda message: message.type == "error" and page.wrong.append(message.text))
+        page.on("response", lambda response: response.status >= 400 and page.wrong.append(f"{response.status} {response.url}"))
+        yield page
+        browser.close()
+
+
+def errors(now): return [o for o in now["outputs"] if o["output_type"] == "error" or o.get("name") == "stderr"]
+
+
+def run_all(page, address):
+    "Open a notebook and Run All from a fresh kernel: its outputs once all cells have run or one has failed, and the most progress bars seen at once."
+    page.goto(address.replace("?", "?reset&"))
+    path = address.partition("/lab/tree/")[2].partition("?")[0]
+    page.wait_for_function(f"(panel => panel?.context?.path == '{path}' && panel.context.sessionContext.session?.kernel?.status == 'idle')(window.jupyterapp?.shell.currentWidget)", timeout=60_000)
+    page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells') }")
+    bars = 0
+    for _ in range(600):
+        now, bars = page.evaluate(state), max(bars, page.locator(".widget-hprogress:visible").count())
+        if now["idle"] and (now["run"] or errors(now)): return now | {"bars": bars}
+        page.wait_for_timeout(100)
+    raise AssertionError(f"still running: {now}")
+
+
+def test_make_lab_opens_on_index(lab, page):
+    assert lab.endswith(f"/lab/tree/nbs/index.ipynb?token={token}")
+    now = run_all(page, lab)
+    page.wait_for_load_state("networkidle")
+    assert errors(now) == [] and page.wrong == []
+
+
+@pytest.mark.parametrize("name", ["00_settings", "06_sampling"])
+def test_a_notebook_runs(lab, page, name):
+    now = run_all(page, lab.replace("index", name))
+    assert errors(now) == [] and page.wrong == []
+
+
+bars = """
+from adq import compress, load_images
+from adq.train import train
+compress(load_images("digits"), 0.1, patch_keep=0.75, extractor="resnet18_narrow/self:2", progress=True)
+train(load_images("digits"), load_images("digits", "test"), "resnet18_narrow", epochs=2, batch_size=64, lr=0.1, progress=True)
+"""
+
+
+def test_progress_is_one_bar(lab, page):
+    notebook = new_notebook(cells=[new_code_cell(bars)], metadata={"kernelspec": {"name": "python3", "display_name": "python3", "language": "python"}})
+    page.request.put(lab.replace("/lab/tree/", "/api/contents/").replace("index", "bars"), data={"type": "notebook", "content": notebook})
+    now = run_all(page, lab.replace("index", "bars"))
+    assert errors(now) == [] and now["bars"] == 1 and page.locator(".widget-hprogress:visible").count() == 0 and page.wrong == []
