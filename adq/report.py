@@ -221,7 +221,7 @@ def plot_coverage(
 ):             # matplotlib figure
     "Distributions of distances, one line each, with their means."
     every = np.concatenate([d for d, _ in distances.values()])
-    edges = np.linspace(0, np.quantile(every, 0.999) or 1, 50)
+    edges = np.linspace(0, np.quantile(every, 0.999) or 1, int(np.clip(len(every)**0.5, 8, 50)))
     with look():
         fig, ax = plt.subplots(figsize=(3.6, 2.6))
         for name, (d, colour) in distances.items():

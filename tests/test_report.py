@@ -3,11 +3,11 @@ import json, re, shutil, sys, types
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
-import numpy as np, pytest
+import numpy as np, papermill, pytest
 from datasets import load_dataset
 
 from adq.cli import main
-from adq.report import in_bytes, open_set, plane, read_accuracies
+from adq.report import in_bytes, open_set, pages_folder, plane, read_accuracies
 
 
 def run(*words): return main(list(map(str, words)))
@@ -138,3 +138,8 @@ def test_umap_where_the_user_has_it(monkeypatch):
     umap.UMAP, umap.__spec__ = UMAP, ModuleSpec("umap", None)
     monkeypatch.setitem(sys.modules, "umap", umap)
     assert plane(np.eye(4))[1] == "UMAP"
+
+
+def test_the_page_by_itself_looks_at_some_images(tmp_path):
+    page = papermill.execute_notebook(pages_folder()/"report.ipynb", tmp_path/"page.ipynb", dict(looked_at=300), progress_bar=False)
+    assert "The page looked at 300 of the 1,437 images" in json.dumps(page)
