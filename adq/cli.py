@@ -263,6 +263,10 @@ def run_reproduce(args):
     return 1 if failed else 0
 
 # %% ../nbs/16_cli.ipynb #1987689d
+class _Help(argparse.RawDescriptionHelpFormatter):
+    "Help of 80 columns, whatever the terminal: examples are laid out for them."
+    def __init__(self, prog): super().__init__(prog, max_help_position=22, width=80)
+
 class _Parser(argparse.ArgumentParser):
     "Errors in one line, without the usage."
     def error(self, message): self.exit(2, f"adq: error: {message} (adq --help shows the usage)\n")
@@ -276,16 +280,16 @@ def _number(kind, wanted):
 _whole, _real = _number(int, "a whole number"), _number(float, "a number")
 
 def _parser():
-    parser = _Parser("adq", allow_abbrev=False, description="Make a training set of images several times smaller, and see what it costs in accuracy.", formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = _Parser("adq", allow_abbrev=False, description="Make a training set of images several times smaller, and see what it costs.", usage="adq [-h] COMMAND …", formatter_class=_Help,
                      epilog="examples:\n  adq compress digits --profile demo --keep 0.1 --patch-keep 0.75 --out small\n  adq info small --verify\n  adq report small\n  adq train small --test digits --profile demo\n  adq compare digits --profile demo --out comparison\n  adq bins features.npy --labels labels.npy --out bins\n  adq reproduce all --profile smoke --out pages")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="compress | info | report | train | compare | bins | reproduce")
-    def bare(name, run, text, example):
-        p = commands.add_parser(name, allow_abbrev=False, help=text, description=text + ".", epilog=f"example:\n  {example}", formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True, title="commands (adq COMMAND --help tells more)", metavar="COMMAND")
+    def bare(name, run, text, example, takes="SOURCE"):
+        p = commands.add_parser(name, allow_abbrev=False, usage=f"adq {name} {takes} [options]", help=text, description=text + ".", epilog=f"examples:\n  {example}", formatter_class=_Help)
         p.set_defaults(run=run, left="nothing was written")
         p.add_argument("--json", action="store_true", help="print the result as one JSON object")
         return p
-    def command(name, run, text, example, also=""):
-        p = bare(name, run, text, example)
+    def command(name, run, text, example, takes="SOURCE", also=""):
+        p = bare(name, run, text, example, takes)
         p.add_argument("source", metavar="SOURCE", help="digits, cifar10, cifar100, fashion_mnist, hf:owner/name, or a folder of class folders or Parquet files" + also)
         p.add_argument("--profile", default="quick", help="section of settings.ini with the defaults (default: quick)")
         p.add_argument("--data-root", metavar="DIR", help="folder with the files of a named data set")
@@ -293,39 +297,39 @@ def _parser():
         return p
     def seeded(p): p.add_argument("--seed", type=_whole, default=0, help="of everything random (default: 0)")
     def compressing(p, share):
-        share.add_argument("--keep", type=_real, help="share of the data to keep: of the images times of their patches, above 0, at most 1")
+        share.add_argument("--keep", type=_real, help="share of images times patches to keep")
         p.add_argument("--alpha", type=_real, help="weight of importance against bin size, 0 to 1")
-        p.add_argument("--bins", type=_whole, dest="n_bins", help="number of bins")
-        p.add_argument("--extractor", help="name/weights@size, weights imagenet, wheel, self:EPOCHS or a file; e.g. resnet18/self:10")
+        p.add_argument("--bins", type=_whole, dest="n_bins", metavar="M", help="number of bins")
+        p.add_argument("--extractor", metavar="NETWORK", help="name/weights@size, weights imagenet, wheel, self:EPOCHS or a file; e.g. resnet18/self:10")
     def training(p):
         p.add_argument("--model", help="any timm network, or resnet18_narrow")
-        p.add_argument("--epochs", type=_whole); p.add_argument("--batch-size", type=_whole); p.add_argument("--lr", type=_real, help="peak learning rate")
+        p.add_argument("--epochs", type=_whole, help="passes over the images"); p.add_argument("--batch-size", type=_whole, metavar="N", help="images in a step"); p.add_argument("--lr", type=_real, help="peak learning rate")
         p.add_argument("--size", type=_whole, help="side in pixels to train at (default: the images' own)")
     def output(p, required):
         p.add_argument("--out", type=Path, metavar="DIR", required=required, help="new folder for the result")
         p.add_argument("--force", action="store_true", help="replace an earlier result in DIR")
 
-    p = command("compress", run_compress, "Choose the images to keep", "adq compress photos --keep 0.1 --patch-keep 0.75 --extractor resnet18/imagenet@224 --out small\n  adq compress photos --keep 0.1 --extractor resnet18_narrow/self:10@64 --out small   (no download)")
+    p = command("compress", run_compress, "Choose the images to keep", "adq compress digits --profile demo --patch-keep 0.75 --out small\n  adq compress photos --keep 0.1 --extractor resnet18/imagenet@224 --out small", "SOURCE --out DIR")
     p.add_argument("--method", default="adq", choices=methods, metavar="METHOD", help=f"{', '.join(methods)} (default: adq)")
-    p.add_argument("--split", default="train", help="train, or all images of a source without a split of its own, to use elsewhere (default: train)")
+    p.add_argument("--split", default="train", help="train, or all of a source that has no split (default: train)")
     share = p.add_mutually_exclusive_group()
     share.add_argument("--sample", type=_real, help="share of the images to keep, instead of --keep")
     p.add_argument("--patch-keep", type=_real, default=1.0, metavar="SHARE", help="share of the patches of each image to keep; the others are flattened (default: 1)")
-    p.add_argument("--cell", type=_whole, metavar="PIXELS", help="side of a patch (default: 2 to 16, by the size of the images)")
+    p.add_argument("--cell", type=_whole, metavar="PIXELS", help="side of a patch (default: 2 to 16, by the images)")
     p.add_argument("--codec", choices=codecs, metavar="CODEC", help=f"{', '.join(codecs)} (default: the source's bytes for whole images, otherwise lossless webp)")
-    p.add_argument("--dtype", default="float32", choices=("float32", "float16"), metavar="TYPE", help="of the features on disk while they are needed: float32, float16 (default: float32)")
+    p.add_argument("--dtype", default="float32", choices=("float32", "float16"), metavar="TYPE", help="of the features: float32, float16 (default: float32)")
     p.add_argument("--work", type=Path, metavar="FOLDER", help="keep finished stages here (default: DIR.work, removed at the end); a run that was cut off goes on from them")
     p.add_argument("--cluster", metavar="ADDRESS", help="make features, bins and scores on a Ray cluster: auto (one that runs here, or a local one), or its host:port")
     compressing(p, share); seeded(p); output(p, True)
-    p = bare("bins", run_bins, "Make bins of embeddings of anything", "adq bins features.npy --labels labels.npy --bins 10 --out bins")
+    p = bare("bins", run_bins, "Make bins of embeddings of anything", "adq bins features.npy --labels labels.npy --bins 10 --out bins", "FEATURES.npy --out DIR")
     p.add_argument("features", type=Path, metavar="FEATURES.npy", help="array of floats (N, D); it is mapped, not read at once")
     p.add_argument("--labels", type=Path, metavar="LABELS.npy", help="array of whole numbers (N,): each class is binned for itself (default: all as one)")
     p.add_argument("--bins", type=_whole, dest="n_bins", default=10, help="number of bins (default: 10)")
     output(p, True)
-    p = bare("info", run_info, "Tell what a compressed set holds and how big it is", "adq info small --verify")
+    p = bare("info", run_info, "Tell what a compressed set holds and how big it is", "adq info small --verify", "DIR")
     p.add_argument("folder", type=Path, metavar="DIR", help="folder that adq compress wrote")
     p.add_argument("--verify", action="store_true", help="compare every shard with its checksum")
-    p = bare("report", run_report, "Make a page that shows what stayed and what went", "adq report small\n  adq report small --source photos --out small.html")
+    p = bare("report", run_report, "Make a page that shows what stayed and what went", "adq report small\n  adq report small --source photos --out small.html", "DIR")
     p.add_argument("folder", type=Path, metavar="DIR", help="folder that adq compress wrote")
     p.add_argument("--source", metavar="SOURCE", help="images it was made from (default: those it names, if they are here), or none for the folder alone")
     p.add_argument("--out", type=Path, metavar="FILE.html", help="the page, with the executed notebook beside it (default: DIR-report.html beside DIR)")
@@ -333,7 +337,7 @@ def _parser():
     p.add_argument("--force", action="store_true", help="replace an earlier report")
     p.add_argument("--data-root", metavar="DIR", help="folder with the files of a named data set")
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: auto)")
-    p = command("train", run_train, "Train on a compressed set, on kept images, or on all, and test", "adq train small --test photos --model resnet18 --size 224\n  torchrun --nproc-per-node 8 --no-python adq train imagenet --profile imagenet --indices small", ", or a folder that adq compress wrote")
+    p = command("train", run_train, "Train on a compressed set, on kept images, or on all, and test", "adq train small --test digits --profile demo\n  torchrun --nproc-per-node 8 --no-python adq train imagenet --indices small", also=", or a folder that adq compress wrote")
     p.add_argument("--test", metavar="SOURCE", help="source of the test images (default: SOURCE; needed for a compressed set)")
     p.add_argument("--indices", type=Path, metavar="DIR", help="train on the images of SOURCE that this folder of adq compress kept, in their original form")
     p.add_argument("--reconstruct", metavar="HOW", help="fill dropped patches by mean, blur, self:EPOCHS, facebook/vit-mae-large, or a file of weights")
@@ -344,7 +348,7 @@ def _parser():
     p.add_argument("--reconstruct", metavar="HOW", help="how adq+drop fills the others: mean, blur, self:EPOCHS, …")
     p.add_argument("--seeds", type=_whole, help="number of repetitions")
     compressing(p, p); training(p); output(p, False)
-    p = bare("reproduce", run_reproduce, "Make tables and figures of the paper, and the verdicts on its claims", "adq reproduce all --profile smoke --out pages\n  adq reproduce table3 --profile laptop -p source=photos -p seeds=3 --jobs 2")
+    p = bare("reproduce", run_reproduce, "Make the paper's tables and figures, and judge its claims", "adq reproduce all --profile smoke --out pages\n  adq reproduce table3 --profile laptop -p source=photos -p seeds=3 --jobs 2", "NAME")
     p.set_defaults(left="finished runs and pages stay")
     p.add_argument("name", metavar="NAME", help=f"all, {', '.join(page_names)}")
     p.add_argument("--profile", default="laptop", help="section of settings.ini: smoke, laptop, paper, imagenet (default: laptop)")
