@@ -87,8 +87,7 @@ def run_compress(args):
     except KeyboardInterrupt:
         if work.exists(): args.left = f"finished stages are in {work}, and the same command goes on from them"
         raise
-    chosen.settings["command"] = _shell_line(args)
-    chosen.save(args.out, args.force, args.codec)
+    chosen.save(args.out, args.force, args.codec, _shell_line(args))
     if not args.work: shutil.rmtree(work, ignore_errors=True)
     seconds, about = time.perf_counter() - start, read_about(args.out)
     _say(args, dict(out=str(args.out), method=args.method, images=len(images), kept=len(chosen.indices), patch_keep=args.patch_keep, bytes=about["bytes"], quotas=chosen.quotas.tolist(), stages=chosen.seconds, seconds=round(seconds, 1), peak_mb=round(_memory())),

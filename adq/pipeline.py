@@ -261,16 +261,17 @@ def plot(self:Compressed):
 # %% ../nbs/09_pipeline.ipynb #ffc22a81
 @patch
 def save(self:Compressed,
-    folder,      # where to
-    force=False, # replace what adq wrote there before
-    codec=None,  # see `adq.store.check_codec`; None = the source's own bytes for whole images, otherwise lossless WebP
-):               # path of the folder
+    folder,       # where to
+    force=False,  # replace what adq wrote there before
+    codec=None,   # see `adq.store.check_codec`; None = the source's own bytes for whole images, otherwise lossless WebP
+    command=None, # the command line that made it, for compressed.json
+):                # path of the folder
     "Write the compressed data set. Raises `ValueError` for a folder that is not empty, unless forced, a codec that does not fit, or where there are no images."
     if self.images is None: raise ValueError("there are no images to write; expected a set compressed from images (of features alone, keep .indices)")
     scores = {k: [None if np.isnan(v) else v for v in getattr(self, k).tolist()] for k in ("rs", "ds", "importance")}
     binned, bin_of = self.settings["method"] != "random", np.empty(len(self), np.uint16)
     for n, members in enumerate(self.bins): bin_of[members] = n
-    about = dict(settings=self.settings, images=len(self), **scores, quotas=self.quotas.tolist(), seconds=self.seconds, bytes=dict(source=self.images.nbytes))
+    about = dict(settings=self.settings, images=len(self), **scores, quotas=self.quotas.tolist(), seconds=self.seconds, command=command, bytes=dict(source=self.images.nbytes))
     with new_folder(folder, force) as aside:
         write(aside, self.sample, masks=self.masks, cell=self.settings["cell"], codec=codec, indices=self.indices, bins=bin_of[self.indices], about=about)
         if binned:

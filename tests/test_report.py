@@ -75,7 +75,7 @@ def test_numbers_are_those_of_the_set(page, folder):
     for b, (size, quota, *scores) in enumerate(zip(sizes, about["quotas"], about["rs"], about["ds"], about["importance"])):
         assert re.search(rf"\b{b}\s+{size}\s+{quota}\s+{quota/size:.1%}\s+" + r"\s+".join(f"{s:.4f}" for s in scores), text), b
     assert [r["trained_on"] for r in rows] == ["the set", "its images in their original form"] and all(f"{r['accuracy']:.2%}" in text for r in rows)
-    assert about["settings"]["command"] == "adq compress digits --profile smoke --keep 0.1 --patch-keep 0.75 --out small" and about["settings"]["command"] in text
+    assert about["command"] == "adq compress digits --profile smoke --keep 0.1 --patch-keep 0.75 --out small" and about["command"] in text
     assert about["settings"]["fingerprint"] in text and about["versions"]["torch"] in text
     assert page.stat().st_size < 15e6 and str(folder.parent) not in json.dumps(json.loads(page.with_suffix(".ipynb").read_text())["metadata"]["papermill"]["output_path"])
 
