@@ -1,5 +1,5 @@
 """What the documentation promises: links lead somewhere, and every public name has its page."""
-import importlib, inspect, json, pkgutil, re
+import ast, importlib, inspect, json, pkgutil, re
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -45,3 +45,14 @@ def test_every_public_name_has_its_page(module):
         else: parameters = [p for p in inspect.signature(public).parameters]
         assert name in page and all(re.search(rf"\b{p}\b", page) for p in parameters), f"{name}: {page}"
         assert public.__doc__ or len(parameters) < 2, f"{name} has no docstring"
+
+
+@pytest.mark.parametrize("page", sorted(root.glob("nbs/*.ipynb")), ids=lambda p: p.name)
+def test_imports_stand_in_cells_of_their_own(page):
+    "The site's builder runs cells that import at top level, and those only: beside other code they would miss what earlier cells define."
+    for cell in json.loads(page.read_text(encoding="utf-8"))["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] != "code" or "nbdev_export()" in source or re.search(r"^#\| *(export|eval: false)", source, re.M): continue
+        tree = ast.parse(source).body
+        imports = [isinstance(n, (ast.Import, ast.ImportFrom)) for n in tree]
+        assert not any(imports) or all(imports), f"import and other code in one cell:\n{source}"
