@@ -1,0 +1,59 @@
+"""What the documentation promises: links lead somewhere, and every public name has its page."""
+import ast, importlib, inspect, json, pkgutil, re
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+from nbdev.showdoc import show_doc
+
+import adq
+
+root = Path(__file__).parents[1]
+pages = [root/"README.md", *sorted(root.glob("nbs/*.ipynb")), *sorted(root.glob("paper_figures/*.ipynb")), *sorted(root.glob("paper_figures/laptop/*.ipynb"))]
+modules = [importlib.import_module(f"adq.{m.name}") for m in pkgutil.iter_modules(adq.__path__) if not m.name.startswith("_")]
+
+
+def prose(path):
+    "Text for readers: of a notebook its Markdown cells and what its cells gave as Markdown."
+    if path.suffix == ".md": return path.read_text(encoding="utf-8")
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    given = ["".join(o["data"]["text/markdown"]) for c in cells for o in c.get("outputs", []) if "text/markdown" in o.get("data", {})]
+    return "\n".join(["".join(c["source"]) for c in cells if c["cell_type"] == "markdown"] + given)
+
+
+def anchors(path): return {re.sub(r"[^\w\- ]", "", h.lower()).strip().replace(" ", "-") for h in re.findall(r"^#+ (.*)$", prose(path), re.M)}
+
+
+@pytest.mark.parametrize("page", pages, ids=lambda p: str(p.relative_to(root)))
+def test_links_lead_to_files(page):
+    text = re.sub(r"```.*?```", "", prose(page), flags=re.S)
+    for link in re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'(?:src|href)="([^"]+)"', text):
+        if re.match(r"(https?|mailto|data|attachment):", link): continue
+        path, _, anchor = unquote(link).partition("#")
+        there = (page.parent/path).resolve() if path else page
+        assert there.exists() and there.is_relative_to(root), f"{link} leads nowhere"
+        if anchor and there.suffix in (".md", ".ipynb"): assert anchor.lower() in anchors(there), f"{link}: no such heading"
+
+
+@pytest.mark.parametrize("module", modules, ids=lambda m: m.__name__)
+def test_every_public_name_has_its_page(module):
+    for name in module.__all__:
+        public = getattr(module, name)
+        if not inspect.isfunction(public) and not inspect.isclass(public): continue
+        page = show_doc(public)._repr_markdown_()
+        if inspect.isclass(public) and public.__init__ is object.__init__: parameters = []
+        else: parameters = [p for p in inspect.signature(public).parameters]
+        assert name in page and all(re.search(rf"\b{p}\b", page) for p in parameters), f"{name}: {page}"
+        assert public.__doc__ or len(parameters) < 2, f"{name} has no docstring"
+
+
+@pytest.mark.parametrize("page", sorted(root.glob("nbs/*.ipynb")), ids=lambda p: p.name)
+def test_imports_stand_in_cells_of_their_own(page):
+    "The site's builder runs cells that import at top level, and those only: beside other code they would miss what earlier cells define."
+    cells = [c for c in json.loads(page.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "code"]
+    for cell in cells[1:]: # before the first there is nothing to miss
+        source = "".join(cell["source"])
+        if "nbdev_export()" in source or re.search(r"^#\| *(export|eval: false)", source, re.M): continue
+        tree = ast.parse(source).body
+        imports = [isinstance(n, (ast.Import, ast.ImportFrom)) for n in tree]
+        assert not any(imports) or all(imports), f"import and other code in one cell:\n{source}"
