@@ -47,6 +47,13 @@ def test_every_public_name_has_its_page(module):
         assert public.__doc__ or len(parameters) < 2, f"{name} has no docstring"
 
 
+def test_every_public_name_has_its_sentence():
+    "A name is explained once in prose: in backticks, in a Markdown cell of a lesson."
+    named = set(re.findall(r"`(?:\w+\.)*(\w+)`", "\n".join(prose(page) for page in root.glob("nbs/*.ipynb"))))
+    public = {name for m in modules for name in m.__all__ if inspect.isfunction(getattr(m, name)) or inspect.isclass(getattr(m, name))}
+    assert not public - named, f"no lesson mentions {', '.join(sorted(public - named))}"
+
+
 @pytest.mark.parametrize("page", sorted(root.glob("nbs/*.ipynb")), ids=lambda p: p.name)
 def test_imports_stand_in_cells_of_their_own(page):
     "The site's builder runs cells that import at top level, and those only: beside other code they would miss what earlier cells define."
