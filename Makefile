@@ -17,7 +17,7 @@ demo: .venv/.ready
 
 # every notebook, then what no lesson shows; tests/test_in_step.py compares adq/ and README.md with their notebooks
 test: .venv/.ready
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/nbdev-test --n-workers 1 --do-print
+	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 $(BIN)/nbdev-test --n-workers 2 --do-print
 	$(BIN)/python -m pytest -q
 
 lab: .venv/.ready
