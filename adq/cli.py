@@ -7,7 +7,7 @@ __all__ = ['page_names', 'run_compress', 'run_bins', 'run_train', 'run_report', 
            'main']
 
 # %% ../nbs/16_cli.ipynb #a09f050b
-import argparse, contextlib, hashlib, json, logging, os, resource, shlex, shutil, sys, time
+import argparse, contextlib, hashlib, json, os, resource, shlex, shutil, sys, time
 from dataclasses import fields
 from pathlib import Path
 
@@ -21,9 +21,9 @@ from .features import processes
 from .figures import index_page
 from .patches import check_cell, check_reconstructor
 from .pipeline import compress, here, methods
-from .report import add_accuracy, in_bytes as _bytes, make_report, pages_folder as _pages_folder
+from .report import add_accuracy, execute_page, import_papermill, make_report, pages_folder
 from .settings import Settings, check_share, check_whole, load_settings, parse_setting, pick_device, torchrun
-from .store import check_codec, check_new, codecs, load, load_indices, new_folder, read_about, verify
+from .store import check_codec, check_new, codecs, in_bytes, load, load_indices, new_folder, read_about, verify
 from .train import compare, summarise, train
 
 # %% ../nbs/16_cli.ipynb #e4b786dc
@@ -49,8 +49,8 @@ def _size(args): return args.size or load_settings(args.profile).size or None
 def _sizes(about):
     "What the set takes on disk beside its source, in words."
     of = about["bytes"]
-    text = f"{_bytes(of['stored'])} as {about['codec']}"
-    if "source" in of: text += f"; the source stores all its images in {_bytes(of['source'])}, {of['source']/of['stored']:.1f} times as much, and the kept ones in {_bytes(of['sampled'])}"
+    text = f"{in_bytes(of['stored'])} as {about['codec']}"
+    if "source" in of: text += f"; the source stores all its images in {in_bytes(of['source'])}, {of['source']/of['stored']:.1f} times as much, and the kept ones in {in_bytes(of['sampled'])}"
     if of["stored"] > of["sampled"] and about["codec"] in ("webp", "png"): text += f". So {about['codec']}, which is lossless, is larger than the source's own coding of the same images" + ("; for photographs --codec jpeg is not" if (about["cell"] or 0) % 16 == 0 else "")
     return text
 
@@ -141,7 +141,7 @@ def run_report(args):
     start = time.perf_counter()
     page = make_report(args.folder, args.source, args.out, data_root=args.data_root, reconstruct=args.reconstruct, device=args.device, force=args.force, progress=sys.stderr.isatty())
     seconds = time.perf_counter() - start
-    _say(args, dict(out=str(page), notebook=str(page.with_suffix(".ipynb")), bytes=page.stat().st_size, seconds=round(seconds, 1)), f"written {page}, {_bytes(page.stat().st_size)}, in {seconds:.1f} s; beside it the executed notebook {page.with_suffix('.ipynb').name}")
+    _say(args, dict(out=str(page), notebook=str(page.with_suffix(".ipynb")), bytes=page.stat().st_size, seconds=round(seconds, 1)), f"written {page}, {in_bytes(page.stat().st_size)}, in {seconds:.1f} s; beside it the executed notebook {page.with_suffix('.ipynb').name}")
 
 def run_info(args):
     about = (verify if args.verify else read_about)(args.folder)
@@ -182,13 +182,7 @@ page_names = [*page_runs, "cost", "claims"]
 _options = {"profile", "out_dir", "data_root", "jobs", "device", "stored"} # page parameters with an option of their own
 _settings_of_pages = {f.name for f in fields(Settings)} - {"profile", "drop", "reconstruct"} # no page drops patches
 
-def _papermill():
-    try: import papermill
-    except ModuleNotFoundError: raise ValueError("adq reproduce needs papermill, which is not installed; pip install 'adq[notebooks]'") from None
-    logging.getLogger("papermill").setLevel(logging.ERROR) # it warns of settings that the parameters cell does not name; `_changes` checks them
-    return papermill
-
-def _page_parameters(name): return set(_papermill().inspect_notebook(str(_pages_folder()/f"{name}.ipynb"))) - _options
+def _page_parameters(name): return set(import_papermill().inspect_notebook(str(pages_folder()/f"{name}.ipynb"))) - _options
 
 def _changes(texts, names):
     "KEY=VALUE pairs, typed: settings, and what the pages take besides."
@@ -207,7 +201,7 @@ def _changes(texts, names):
 def _made_of(name, out, settings, data_root):
     "Hash of what a page is made of: its source, the settings, and the runs that it shows."
     runs = find_rows(page_runs[name](settings), out, settings, data_root) if name in page_runs else read_rows(out) if name == "claims" else []
-    parts = repr(settings), sorted(row["key"] for row in runs), (_pages_folder()/f"{name}.ipynb").read_text(encoding="utf-8")
+    parts = repr(settings), sorted(row["key"] for row in runs), (pages_folder()/f"{name}.ipynb").read_text(encoding="utf-8")
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 def _is_made(path, parameters, fingerprint):
@@ -216,18 +210,15 @@ def _is_made(path, parameters, fingerprint):
     return metadata.get("adq") == fingerprint and metadata["papermill"]["parameters"] == parameters
 
 def _make_page(name, out, parameters, fingerprint):
-    "Execute one page on the store; without the paths of this machine in it."
-    from traitlets.config import Config # comes with papermill
-    papermill, path, failed, aside = _papermill(), out/f"{name}.ipynb", out/f"{name}.failed.ipynb", out/f".{name}.new.ipynb"
+    "Execute one page on the store. A page that fails is kept beside the one before."
+    path, failed, aside = out/f"{name}.ipynb", out/f"{name}.failed.ipynb", out/f".{name}.new.ipynb"
     try:
-        papermill.execute_notebook(str(_pages_folder()/f"{name}.ipynb"), str(aside), parameters, progress_bar=False, config=Config(KernelManager=dict(transport_encryption="auto"))) # a kernel warns about plain TCP on each page
-        page = json.loads(aside.read_text(encoding="utf-8"))
-        page["metadata"]["papermill"] |= dict(input_path=f"{name}.ipynb", output_path=f"{name}.ipynb")
+        page = execute_page(name, aside, parameters)
         page["metadata"]["adq"] = fingerprint
         aside.write_text(json.dumps(page, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         aside.replace(path)
         failed.unlink(missing_ok=True)
-    except papermill.PapermillExecutionError as e:
+    except import_papermill().PapermillExecutionError as e:
         aside.replace(failed)
         raise RuntimeError(f"cell {e.exec_count}: {e.ename}: {' '.join(e.evalue.split())} (see {failed})") from e
     finally: aside.unlink(missing_ok=True)

@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from .bins import bin_pool, class_pools, join_bins
 from .data import ImageData
 from .diversity import moments, score_bin
-from .features import collect, encode_batches
+from .features import encode_batches, gather
 from .settings import pick_device, seeded
 from .texture import images_at_once, texture_level
 
@@ -135,7 +135,7 @@ class Cluster:
         encoded = ray.data.from_items(chunks, override_num_blocks=len(chunks)).map_batches(
             _Encoder, batch_size=1, compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers, initial_size=min(workers, len(chunks))), num_cpus=cpus, **gpus,
             fn_constructor_kwargs=dict(driver=Driver(), shared=shared, device=device, seed=seed, returns=returns, transform=transform, dtype=dtype))
-        return collect(_checked(encoded.iter_batches(batch_size=None)), len(images), out, progress)[0]
+        return gather(_checked(encoded.iter_batches(batch_size=None)), len(images), out, progress)[0]
 
     def graphcut_bins(self, features, labels=None, n_bins=10, *, progress=False):
         "As `adq.bins.graphcut_bins`: a task for each class."

@@ -337,7 +337,7 @@ def paired(
 def _methods(s): return ("graphcut" if s.profile == "imagenet" else "dm"), "dq", "adq" # ImageNet is no set to match distributions on
 
 def table1(s): # architectures × methods × keep
-    return [experiment(s, m, model=a, keep=k, seed=i) for a in s.architectures for k in s.table1_keep for i in range(s.other_seeds) for m in _methods(s)] + [experiment(s, "full", model=a) for a in s.architectures] # all data once, for reference
+    return [experiment(s, m, model=a, keep=k, seed=i) for a in s.architectures for k in s.table1_keep for i in range(s.other_seeds) for m in _methods(s)] + [experiment(s, "full", model=a) for a in s.full_architectures] # all data once, for reference
 
 def table2(s): # cost and error bars of compressing
     return [experiment(s, m, keep=s.keep[0], seed=i) for m in ("dq", "adq") for i in range(s.table2_seeds)] + [experiment(s, _methods(s)[0], keep=s.keep[0], seed=i) for i in range(s.other_seeds)]

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['small_networks', 'narrow_networks', 'Extractor', 'check_network', 'build_model', 'Network', 'pixel_statistics',
            'crop_and_flip', 'check_recipe', 'make_optimizer', 'processes', 'fit', 'accuracy', 'read_weights',
-           'load_extractor', 'output_gradient', 'encode_batches', 'collect', 'extract_features', 'fit_classifier']
+           'load_extractor', 'output_gradient', 'encode_batches', 'gather', 'extract_features', 'fit_classifier']
 
 # %% ../nbs/02_features.ipynb #c76fd3f2
 import difflib, importlib.util, math, re
@@ -339,7 +339,7 @@ def encode_batches(
         if dtype == "float16" and np.isinf(parts[0]).any(): raise ValueError("a feature is larger than float16 can hold, 65504; expected dtype float32")
         yield parts
 
-def collect(
+def gather(
     parts,          # iterator of (row of the first, [float (B, D), …]), in any order
     n,              # number of rows
     out=None,       # file for the first array, which is then memory-mapped
@@ -375,7 +375,7 @@ def extract_features(
     network = extractor if isinstance(extractor, Network) else load_extractor(extractor, images, device=device, seed=seed, progress=progress)
     with seeded(seed):
         parts = encode_batches(images, network, returns=returns, transform=transform, batch_size=batch_size, dtype=dtype)
-        outputs = collect(((batch_size*k, part) for k, part in enumerate(parts)), len(images), out, progress)
+        outputs = gather(((batch_size*k, part) for k, part in enumerate(parts)), len(images), out, progress)
     return tuple(outputs) if returns == "gradient" else outputs[0]
 
 # %% ../nbs/02_features.ipynb #efddbe2b

@@ -69,6 +69,7 @@ class Settings:
     points: int          # of the accuracy curve of a run, evenly spaced over its epochs
     compile: bool        # let torch compile the trained networks
     architectures: list  # table 1; the first two also figure 6
+    full_architectures: list # those that table 1 also trains on all of the data
     table1_keep: tuple   # data keep ratios of table 1
     low_keep: tuple      # those of the lower panels of figure 5
     high_keep: tuple     # those of its upper panels, together with table 1's

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['codecs', 'format_version', 'shard_bytes', 'group_bytes', 'check_new', 'new_folder', 'once', 'encode', 'check_codec',
-           'checksum', 'write', 'save', 'read_about', 'verify', 'write_card', 'fill', 'QuantizedDataset', 'load',
-           'load_indices', 'to_images']
+           'checksum', 'write', 'save', 'read_about', 'verify', 'in_bytes', 'write_card', 'fill', 'QuantizedDataset',
+           'load', 'load_indices', 'to_images']
 
 # %% ../nbs/08_store.ipynb #fbcebcef
 import glob, hashlib, io, json, os, platform, re, shutil
@@ -17,7 +17,6 @@ from filelock import FileLock
 from PIL import Image, JpegImagePlugin
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as TF
-from tqdm import tqdm
 
 import adq
 from .data import Encoded, ImageData, decode, decode_all, from_table, quiet_hub
@@ -376,6 +375,12 @@ dataset = load("path/of/this/folder") # of (uint8 tensor, label), for PyTorch
 ```
 """
 
+def in_bytes(n):
+    "A number of bytes in words."
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if n < 1000 or unit == "GB": return f"{n:,.{0 if unit == 'bytes' else 1}f} {unit}"
+        n /= 1000
+
 def _plain(text): return re.sub(r"([\\`*_{}\[\]<>|#$~&])", r"\\\1", " ".join(str(text).split())) # no Markdown in names
 
 def _last_part(source): return source if source.startswith("hf:") else os.path.basename(os.path.abspath(source)) if source else "unnamed"
@@ -396,7 +401,7 @@ def _rows_made(about):
         if made["method"] != "random" or about["cell"]: rows["extractor"] = f"{network}/{_plain(os.path.basename(weights))}"
         if made["method"] != "random": rows |= {"bins": made["n_bins"], "images from each bin": ", ".join(map(str, about["quotas"]))}
         if made["method"] == "adq": rows |= {"α, weight of importance": made["alpha"], "patch of the texture level": f"{made['patch']} pixels", "τ, temperature of the diversity score": made["temperature"]}
-    bytes_of = {name: tqdm.format_sizeof(of[name], "B") for name in of}
+    bytes_of = {name: in_bytes(of[name]) for name in of}
     rows["size"] = f"{bytes_of['stored']} as {about['codec']}; the same images take {bytes_of['sampled']} in the source" + (f", all of them {bytes_of['source']}" if "source" in of else "")
     return rows | {"made with": ", ".join(f"{name} {version}" for name, version in (dict(adq=about["adq"]) | about["versions"]).items())}
 

@@ -7,7 +7,8 @@ import numpy as np, papermill, pytest
 from datasets import load_dataset
 
 from adq.cli import main
-from adq.report import in_bytes, open_set, pages_folder, plane, read_accuracies
+from adq.report import open_set, pages_folder, plane, read_accuracies
+from adq.store import in_bytes
 
 
 def run(*words): return main(list(map(str, words)))
