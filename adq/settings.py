@@ -72,7 +72,7 @@ class Settings:
     full_architectures: list # those that table 1 also trains on all of the data
     table1_keep: tuple   # data keep ratios of table 1
     low_keep: tuple      # those of the lower panels of figure 5
-    high_keep: tuple     # those of its upper panels, together with table 1's
+    high_keep: tuple     # those of its upper panels, together with table 3's
     alphas: tuple        # figure 6
     trajectory: float    # share of the images that figure 4 trains on
     dm_iterations: int   # steps of distribution matching
