@@ -157,7 +157,7 @@ def test_a_failing_rename_puts_the_earlier_result_back(capsys, tmp_path, monkeyp
 
 
 def test_interrupt_leaves_nothing(tmp_path):
-    command = [sys.executable, "-c", "import sys; from adq.cli import main; print('go', flush=True); sys.exit(main())",
+    command = [sys.executable, "-c", "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from adq.cli import main; print('go', flush=True); sys.exit(main())", # a shell starts background jobs with SIGINT ignored
                "compress", "digits", "--profile", "demo", "--extractor", "resnet18_narrow/self:500", "--out", str(tmp_path/"o")]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process.stdout.readline()
