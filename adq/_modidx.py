@@ -337,6 +337,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                             'adq.report._bins': ('report.html#_bins', 'adq/report.py'),
                             'adq.report._check_page': ('report.html#_check_page', 'adq/report.py'),
                             'adq.report._encode_picture': ('report.html#_encode_picture', 'adq/report.py'),
+                            'adq.report._import': ('report.html#_import', 'adq/report.py'),
                             'adq.report._put': ('report.html#_put', 'adq/report.py'),
                             'adq.report._tile': ('report.html#_tile', 'adq/report.py'),
                             'adq.report.add_accuracy': ('report.html#add_accuracy', 'adq/report.py'),

@@ -394,10 +394,13 @@ def pages_folder():
     package = Path(__file__).parent if "__file__" in globals() else Path("../adq")
     return next(p for p in (package/"paper_figures", package.parent/"paper_figures") if p.is_dir())
 
-def import_papermill():
-    "The module papermill. Raises `ValueError` where it, or what turns its notebooks into pages, is not installed."
-    try: import nbconvert, papermill
+def _import(name):
+    try: return importlib.import_module(name)
     except ModuleNotFoundError as e: raise ValueError(f"pages need {e.name}, which is not installed; pip install 'adq[notebooks]'") from None
+
+def import_papermill():
+    "The module papermill. Raises `ValueError` where it is not installed."
+    papermill = _import("papermill")
     logging.getLogger("papermill").setLevel(logging.ERROR) # it warns of settings that the parameters cell does not name
     return papermill
 
@@ -447,8 +450,8 @@ def make_report(
     progress=False,
 ):                      # path of the page
     "One page on a compressed set. Raises `ValueError` or `FileNotFoundError` for a folder that is none, a source as `open_set`, or an output that exists, unless forced."
-    papermill = import_papermill()
-    import nbformat # comes with papermill
+    papermill, nbformat = import_papermill(), _import("nbformat")
+    _import("nbconvert") # which `to_html` needs at the end
     folder, out = Path(folder), Path(out) if out else Path(folder).resolve().with_name(f"{Path(folder).resolve().name}-report.html")
     read_made(folder); check_reconstructor(reconstruct); pick_device(device); _check_page(out, force)
     parameters = dict(folder=str(folder), source=source and str(source), data_root=data_root and str(data_root), reconstruct=reconstruct, device=str(device))
@@ -457,6 +460,7 @@ def make_report(
         except papermill.PapermillExecutionError as e:
             kind = {"ValueError": ValueError, "FileNotFoundError": FileNotFoundError}.get(e.ename, RuntimeError)
             raise kind(e.evalue if kind is not RuntimeError else f"cell {e.exec_count} of the report: {e.ename}: {e.evalue}") from None
+    page.metadata.papermill.output_path = out.with_suffix(".ipynb").name
     page.metadata["adq_report"] = folder.resolve().name
     out.parent.mkdir(parents=True, exist_ok=True)
     _put(out.with_suffix(".ipynb"), nbformat.writes(page))
