@@ -58,9 +58,9 @@ def _check_some(rows):
 
 def _bars(values): return values.mean() - interval(values), values.mean() + interval(values)
 
-def lines(ax, rows, x, y="accuracy", **options):
-    "Means over seeds with their 95 % intervals, one line for each `hue`."
-    sns.lineplot(rows, x=x, y=y, errorbar=_bars, err_style="bars", err_kws=dict(capsize=2), marker="o", markersize=4, ax=ax, **options)
+def lines(ax, rows, x, y="accuracy", *, hue, **options):
+    "Means over seeds with their 95 % intervals, one line for each `hue`, set apart sideways so that none hides another."
+    sns.pointplot(rows, x=x, y=y, hue=hue, dodge=0.3 if rows[hue].nunique() > 1 else False, errorbar=_bars, native_scale=True, markersize=3.5, linewidth=1.5, err_kws=dict(linewidth=1), ax=ax, **options)
 
 def caption(
     rows,      # DataFrame, as `adq.experiments.collect` returns
@@ -123,6 +123,7 @@ def plot_trajectories(
         lines(ax, long, "epoch", "distance", hue="third", hue_order=["high", "medium", "low", "random"], palette=[*sns.color_palette("colorblind", 3), "0.5"])
         ax.set(xlabel="epoch", ylabel="distance to the expert (its start: 1)")
         ax.set_ylim(0, None)
+        ax.locator_params(axis="x", integer=True)
         ax.legend(title="third by texture", loc="center left", bbox_to_anchor=(1.02, 0.5))
         sns.despine(fig)
     return fig

@@ -409,7 +409,8 @@ def execute_page(
     path,           # file to write it to as it is executed
     parameters,     # dict for its `parameters` cell
     progress=False,
-):                  # the executed notebook (`nbformat`), without the paths of this machine
+    **metadata,     # kept in it, to be known by later
+):                  # the executed notebook (`nbformat`), as the file has it: without the paths of this machine
     "Execute a page. Raises papermill's `PapermillExecutionError` where a cell fails."
     from traitlets.config import Config # comes with papermill, like nbformat
     import nbformat
@@ -417,6 +418,8 @@ def execute_page(
     import_papermill().execute_notebook(str(pages_folder()/f"{name}.ipynb"), str(path), parameters, progress_bar=progress, config=encryption)
     page = nbformat.read(path, 4)
     page.metadata.papermill.update(input_path=f"{name}.ipynb", output_path=f"{name}.ipynb")
+    page.metadata.update(metadata)
+    nbformat.write(page, path)
     return page
 
 def _check_page(out, force):
@@ -456,12 +459,11 @@ def make_report(
     read_made(folder); check_reconstructor(reconstruct); pick_device(device); _check_page(out, force)
     parameters = dict(folder=str(folder), source=source and str(source), data_root=data_root and str(data_root), reconstruct=reconstruct, device=str(device))
     with tempfile.TemporaryDirectory() as aside:
-        try: page = execute_page("report", f"{aside}/report.ipynb", parameters, progress)
+        try: page = execute_page("report", f"{aside}/report.ipynb", parameters, progress, adq_report=folder.resolve().name)
         except papermill.PapermillExecutionError as e:
             kind = {"ValueError": ValueError, "FileNotFoundError": FileNotFoundError}.get(e.ename, RuntimeError)
             raise kind(e.evalue if kind is not RuntimeError else f"cell {e.exec_count} of the report: {e.ename}: {e.evalue}") from None
     page.metadata.papermill.output_path = out.with_suffix(".ipynb").name
-    page.metadata["adq_report"] = folder.resolve().name
     out.parent.mkdir(parents=True, exist_ok=True)
     _put(out.with_suffix(".ipynb"), nbformat.writes(page))
     _put(out, to_html(page, f"{folder.resolve().name}: what stayed and what went"))

@@ -63,9 +63,9 @@ class Settings:
     lr: float            # peak learning rate of SGD, annealed to 0 by a cosine; see `adq.features.make_optimizer` for networks that SGD does not train
     weight_decay: float  # of SGD
     flip: bool           # mirror images at random while training (not for digits)
-    seeds: int           # number of runs, seeded 0, 1, …
+    seeds: int           # number of runs, seeded 0, 1, …: tables 1 and 3, figure 2, and the commands
     table2_seeds: int    # of DQ and ADQ at the first ratio, to tell them apart: table 2
-    other_seeds: int     # outside tables 2 and 3
+    other_seeds: int     # of distribution matching, all of the data, and figures 4 to 6
     points: int          # of the accuracy curve of a run, evenly spaced over its epochs
     compile: bool        # let torch compile the trained networks
     architectures: list  # table 1; the first two also figure 6
