@@ -7,6 +7,7 @@ from urllib.parse import unquote
 
 import pandas as pd, pytest
 
+import adq
 from adq.cli import main, page_names
 from adq.experiments import experiment, read_rows, sweep
 from adq.figures import index_page
@@ -74,12 +75,16 @@ def test_finished_pages_are_not_made_again(pages, capsys):
     assert json.loads(capsys.readouterr().out)["pages"][0]["state"] == "made"
 
 
-def test_a_page_is_made_again_when_its_runs_or_settings_change(tmp_path, capsys):
+def test_a_page_is_made_again_when_its_runs_settings_or_package_change(tmp_path, capsys, monkeypatch):
     state = lambda *words: (main(["reproduce", "table3", "--profile", "smoke", "--out", str(tmp_path), "--json", "-p", "model=resnet18_narrow", *words]), json.loads(capsys.readouterr().out)["pages"][0]["state"])
     sweep([experiment(smoke, m, keep=0.1, seed=s) for m in ("dq", "rs", "ds", "adq", "random") for s in range(2)], tmp_path, smoke)
     assert state("--stored", "-p", "keep=0.1") == (0, "made") # a list among the parameters
     assert state("-p", "keep=0.1") == (0, "made") # the runs on all data came
     assert state("-p", "keep=0.1") == (0, "as it was")
+    assert state("-p", "keep=0.1 0.2", "--stored") == (0, "made")
+    other = shutil.copytree(Path(adq.__file__).parent, tmp_path/"adq", ignore=shutil.ignore_patterns("__pycache__"))
+    with open(other/"figures.py", "a") as f: f.write("# another line\n")
+    monkeypatch.setattr(adq, "__file__", str(other/"__init__.py"))
     assert state("-p", "keep=0.1 0.2", "--stored") == (0, "made")
 
 
