@@ -16,7 +16,7 @@ import numpy as np
 import adq
 from .bins import graphcut_bins
 from .data import load_images
-from .experiments import find_rows, page_runs, read_rows, sweep
+from .experiments import find_rows, imagenet_store, page_runs, read_rows, sweep
 from .features import processes
 from .figures import index_page
 from .patches import check_cell, check_reconstructor
@@ -114,7 +114,7 @@ def run_bins(args):
          f"\nbins    {' '.join(map(str, about['sizes']))} samples, in {seconds:.1f} s, peak memory {_memory():,.0f} MB\nwritten {args.out}: bins.npy (bin of each sample), order.npy (samples bin by bin, in order of selection)")
 
 def run_train(args):
-    options = _settings(args, "model", "epochs", "batch_size", "lr", "weight_decay", "flip")
+    options = _settings(args, "model", "epochs", "batch_size", "lr", "weight_decay", "flip", "compile")
     reconstruct = _settings(args, "reconstruct")["reconstruct"]
     compressed = (Path(args.source)/"compressed.json").is_file()
     if compressed:
@@ -160,7 +160,7 @@ def _describe(args, about):
 
 def run_compare(args):
     if args.out: _check_output(args)
-    compressing, training = _settings(args, "alpha", "n_bins", "extractor", "patch", "temperature", "flip"), _settings(args, "model", "epochs", "batch_size", "lr", "weight_decay", "flip")
+    compressing, training = _settings(args, "alpha", "n_bins", "extractor", "patch", "temperature", "flip"), _settings(args, "model", "epochs", "batch_size", "lr", "weight_decay", "flip", "compile")
     seeds, keep, reconstruct = _settings(args, "seeds")["seeds"], _keep(args), _settings(args, "reconstruct")["reconstruct"]
     patch_keep = 1 - _settings(args, "drop")["drop"] if args.patch_keep is None else args.patch_keep
     images, test = (load_images(args.source, split, data_root=args.data_root) for split in ("train", "test"))
@@ -198,9 +198,10 @@ def _changes(texts, names):
         changes[key] = value
     return changes
 
-def _made_of(name, out, settings, data_root):
+def _made_of(name, out, settings, data_root, imagenet):
     "Hash of what a page is made of: its source, this package, the settings, and the runs that it shows."
     runs = find_rows(page_runs[name](settings), out, settings, data_root) if name in page_runs else read_rows(out) if name == "claims" else []
+    if "imagenet" in _page_parameters(name): runs = runs + read_rows(imagenet_store(out, imagenet))
     sources = pages_folder()/f"{name}.ipynb", *sorted(Path(adq.__file__).parent.glob("*.py"))
     parts = repr(settings), sorted(row["key"] for row in runs), [path.read_text(encoding="utf-8") for path in sources]
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
@@ -239,7 +240,7 @@ def run_reproduce(args):
             if name in page_runs and not args.stored:
                 tell(f"{name}: runs")
                 sweep(page_runs[name](settings), out, settings, data_root=args.data_root, jobs=args.jobs, device=args.device, progress=True)
-            fingerprint = _made_of(name, out, settings, args.data_root)
+            fingerprint = _made_of(name, out, settings, args.data_root, changes.get("imagenet"))
             if not args.force and _is_made(out/f"{name}.ipynb", parameters, fingerprint): state = "as it was"
             else: _make_page(name, out, parameters, fingerprint); state = "made"
         except Exception as e: state = f"failed: {type(e).__name__ + ': ' if not isinstance(e, RuntimeError) else ''}{' '.join(str(e).split())}"

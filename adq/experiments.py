@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['results_version', 'page_runs', 'Experiment', 'experiment', 'run', 'read_rows', 'append_row', 'processor', 'sweep',
            'as_table', 'find_rows', 'collect', 'differences', 'paired', 'table1', 'table2', 'table3', 'figure2',
-           'figure4', 'figure5', 'figure6', 'imagenet_rows']
+           'figure4', 'figure5', 'figure6', 'imagenet_store', 'imagenet_rows']
 
 # %% ../nbs/12_experiments.ipynb #9106bbc4
 import copy, functools, hashlib, json, multiprocessing, os, platform, subprocess, sys, time
@@ -108,7 +108,7 @@ def _run_scores(e, images, test, folder, device, settings):
     return dict({name: scored[name].tolist() for name in ("sizes", "rs", "ds", "importance")}, seconds=json.loads(str(scored["seconds"])))
 
 # %% ../nbs/12_experiments.ipynb #b519ca30
-_stages = {"graphcut": ("extractor", "features", "bins"), "dq": ("extractor", "features", "bins"), "rs": ("extractor", "features", "bins", "texture"), "ds": ("extractor", "features", "bins", "views", "diversity"),
+_stages = {"graphcut": ("extractor", "features"), "dq": ("extractor", "features", "bins"), "rs": ("extractor", "features", "bins", "texture"), "ds": ("extractor", "features", "bins", "views", "diversity"),
            "adq": ("extractor", "features", "bins", "views", "texture", "diversity")}
 
 def _chosen(e, images, folder, device, settings):
@@ -306,10 +306,10 @@ def find_rows(
     settings,       # `Settings` of the profile, which names the source
     data_root=None,
 ):                  # list of dicts
-    "The stored rows of these runs on this data, and no others. The data itself is only looked at where the store holds runs on several."
+    "The stored rows of these runs on this data, and no others. The data itself is only looked at where the source's name does not tell it: no run or runs on several sets of images are stored under it."
     rows = read_rows(folder)
-    of = {row["data"] for row in rows}
-    data = of.pop() if len(of) == 1 else _fingerprint(*_load(settings.source, data_root)) if of else None
+    of = {row["data"] for row in rows if row["source"] == settings.source}
+    data = of.pop() if len(of) == 1 else _fingerprint(*_load(settings.source, data_root)) if rows else None
     by_key = {row["key"]: row for row in rows}
     return [by_key[key] for e in dict.fromkeys(experiments) if (key := e.key(data)) in by_key]
 
@@ -338,7 +338,7 @@ def _methods(s): return ("graphcut" if s.profile == "imagenet" else "dm"), "dq",
 
 def table1(s): # architectures × methods × keep; the claims compare ADQ and DQ, so these two have the most seeds
     seeds = lambda method: range(s.seeds if method in ("dq", "adq") else s.other_seeds)
-    return [experiment(s, m, model=a, keep=k, seed=i) for a in s.architectures for k in s.table1_keep for m in _methods(s) for i in seeds(m)] + [experiment(s, "full", model=a) for a in s.full_architectures] # all data once, for reference
+    return [experiment(s, m, model=a, keep=k, seed=i) for a in s.architectures for k in s.table1_keep for m in _methods(s) for i in seeds(m)] + [experiment(s, "full", model=a, seed=i) for a in s.full_architectures for i in range(s.other_seeds)]
 
 def table2(s): # cost and error bars of compressing
     return [experiment(s, m, keep=s.keep[0], seed=i) for m in ("dq", "adq") for i in range(s.table2_seeds)] + [experiment(s, _methods(s)[0], keep=s.keep[0], seed=i) for i in range(s.other_seeds)]
@@ -356,6 +356,10 @@ def figure5(s): # accuracy over keep; distribution matching at the low ratios an
 
 def figure6(s): # accuracy over alpha
     return [experiment(s, "adq", model=a, alpha=x, keep=k, seed=i) for a in s.architectures[:2] for k in s.table1_keep for x in s.alphas for i in range(s.other_seeds)]
+
+def imagenet_store(out, given=""):
+    "Where the store of a run on ImageNet is looked for: as given, or the folder imagenet beside the output."
+    return Path(given) if given else Path(out).resolve().parent/"imagenet"
 
 def imagenet_rows(
     folder, # store of a run on ImageNet, by whatever settings
