@@ -180,7 +180,7 @@ def run_compare(args):
 # %% ../nbs/16_cli.ipynb #2c13760a
 page_names = [*page_runs, "cost", "claims"]
 _options = {"profile", "out_dir", "data_root", "jobs", "device", "stored"} # page parameters with an option of their own
-_settings_of_pages = {f.name for f in fields(Settings)} - {"profile", "drop", "reconstruct"} # no page drops patches
+_settings_of_pages = {f.name for f in fields(Settings)} - {"profile"}
 
 def _page_parameters(name): return set(import_papermill().inspect_notebook(str(pages_folder()/f"{name}.ipynb"))) - _options
 

@@ -21,10 +21,11 @@ from tqdm.auto import tqdm
 import adq
 from .baselines import distribution_matching, select
 from .data import ImageData, load_images
-from .features import Network, build_model, check_network, fit, pixel_statistics
-from .pipeline import compress
+from .features import Network, build_model, check_network, fit, load_extractor, pixel_statistics
+from .patches import check_cell, check_reconstructor
+from .pipeline import compress, image_share, patch_masks
 from .settings import check_whole, load_settings, pick_device, seeded
-from .store import once
+from .store import fill, once
 from .texture import texture_level
 from .train import interval, summarise, train
 
@@ -49,6 +50,8 @@ class Experiment:
     lr: float = None
     weight_decay: float = None
     flip: bool = None
+    drop: float = None        # share of the patches of each image that is dropped; None = whole images
+    reconstruct: str = None   # what fills them
     size: int = None          # side in pixels to train at; None = the images' own
     points: int = None
     dm_iterations: int = None
@@ -72,7 +75,7 @@ def experiment(
     seed=0,
     **changes,      # settings other than the profile's: keep, alpha, model
 ):                  # `Experiment`
-    "The record of one run. ADQ with α = 0 is DQ, and all of the data is `full`, whatever chose it."
+    "The record of one run. ADQ with α = 0 is DQ, and all of the data is `full`, whatever chose it. A ratio that dropped patches cannot reach is one of whole images."
     values = asdict(settings) | changes
     if kind == "train":
         if method not in _parts: raise ValueError(f"method '{method}' is unknown; expected {', '.join(_parts)}")
@@ -81,6 +84,7 @@ def experiment(
         if method == "full": values["keep"] = 1.0
         values["points"] = min(values["points"], values["epochs"])
     names = {"scores": _scoring, "trajectory": ("keep", "size", "patch", *_recipe), "train": ("keep", "size", "points", *_recipe, *_parts.get(method, ()))}[kind]
+    if method in ("dq", "rs", "ds", "adq") and 0 < values["drop"] <= 1 - values["keep"]: names += "drop", "reconstruct"
     return Experiment(kind, seed, method, **{name: values[name] or None if name == "size" else values[name] for name in names})
 
 # %% ../nbs/12_experiments.ipynb #0cc1c362
@@ -111,6 +115,14 @@ def _run_scores(e, images, test, folder, device, settings):
 _stages = {"graphcut": ("extractor", "features"), "dq": ("extractor", "features", "bins"), "rs": ("extractor", "features", "bins", "texture"), "ds": ("extractor", "features", "bins", "views", "diversity"),
            "adq": ("extractor", "features", "bins", "views", "texture", "diversity")}
 
+def _masks(e, images, indices, folder, device):
+    "Which patches are kept, and seconds of ranking them by the extractor that made the bins."
+    extractor, seconds = Experiment("extractor", e.seed, extractor=e.extractor, flip=e.flip), {}
+    trained = folder/"computed"/f"{extractor.key(images.fingerprint())}.pt"
+    with FileLock(f"{trained}.lock"): network = load_extractor(e.extractor, images, device=device, flip=e.flip, seed=e.seed, trained=trained)
+    masks = patch_masks(images, indices, network, dict(patch_keep=1 - e.drop, cell=None, seed=e.seed), seconds)
+    return masks, sum(seconds.values())
+
 def _chosen(e, images, folder, device, settings):
     "The images to train on, quotas, and seconds of compressing."
     if e.method == "full": return images, None, 0.0
@@ -125,10 +137,14 @@ def _chosen(e, images, folder, device, settings):
     else:
         scored = _scored(replace(e, **{name: getattr(settings, name) for name in _scoring}), images, folder, device)
         given = dict(embedding=scored["embedding"]) if e.method == "graphcut" else dict(bins=_bins(scored), rs=scored["rs"], ds=scored["ds"])
-        (indices, counts), seconds = _timed(lambda: select(e.method, images.labels, e.keep, alpha=e.alpha or 0, seed=e.seed, **given))
+        (indices, counts), seconds = _timed(lambda: select(e.method, images.labels, image_share(e.keep, 1 - (e.drop or 0)), alpha=e.alpha or 0, seed=e.seed, **given))
         spent = json.loads(str(scored["seconds"]))
         seconds += sum(spent[stage] for stage in _stages[e.method])
-    return images.subset(indices), counts if counts is None else counts.tolist(), seconds
+    kept = images.subset(indices)
+    if e.drop:
+        masks, spent = _masks(e, images, indices, folder, device)
+        kept, seconds = fill(kept, masks, e.reconstruct, cell=check_cell(None, kept.sizes), device=device, flip=e.flip, seed=e.seed), seconds + spent
+    return kept, counts if counts is None else counts.tolist(), seconds
 
 # %% ../nbs/12_experiments.ipynb #2e6d26a5
 def _run_train(e, images, test, folder, device, settings):
@@ -270,6 +286,7 @@ def sweep(
     check_whole("jobs", jobs, 1)
     folder, experiments = Path(folder), list(dict.fromkeys(experiments))
     for model in {e.model for e in experiments if e.model}: check_network(model)
+    for how in {e.reconstruct for e in experiments if e.reconstruct}: check_reconstructor(how)
     (folder/"computed").mkdir(parents=True, exist_ok=True)
     bar = tqdm(total=len(experiments), desc="runs", unit="run", disable=None if progress else True)
     with bar:

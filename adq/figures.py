@@ -71,8 +71,9 @@ def caption(
 ):             # str
     "Data, profile, seeds and hardware of what is shown."
     seeds = rows.groupby([c for c in ("kind", "model", "method", "keep", "alpha") if c in rows], dropna=False).seed.nunique() if len(rows) else pd.Series([0])
+    dropped = f", {settings.drop:.0%} of the patches of DQ and ADQ dropped" if "drop" in rows and rows["drop"].notna().any() else ""
     count = f"{seeds.min()}" if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
-    return f"{data}; profile {settings.profile}; n = {count} seeds; bars: 95 % interval; {', '.join(sorted(rows.device.unique())) if len(rows) else 'no run yet'}"
+    return f"{data}; profile {settings.profile}{dropped}; n = {count} seeds; bars: 95 % interval; {', '.join(sorted(rows.device.unique())) if len(rows) else 'no run yet'}"
 
 def save_figure(fig, folder, name):
     "Write NAME.svg and NAME.png."

@@ -278,7 +278,7 @@ def fit_reconstructor(
     network = Reconstructor(model, *pixel_statistics(images)).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr, betas=(0.9, 0.95), weight_decay=0.05)
     steps = epochs*-(-len(images)//batch_size)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.05 if steps > 20 else 0.5, cycle_momentum=False)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.05 if steps > 20 else 0.4, cycle_momentum=False)
     network.train()
     with seeded(seed):
         for _ in tqdm(range(epochs), "reconstructor", unit="epoch", disable=None if progress else True, leave=False):

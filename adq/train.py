@@ -97,6 +97,7 @@ def compare(
     compressing, training, rows, first = compressing or {}, training or {}, [], None
     _check_training(images, test, **training)
     if "adq+drop" in methods:
+        if patch_keep == 1: raise ValueError("patch_keep is 1, with which adq+drop drops nothing; expected a share below 1")
         check_reconstructor(reconstruct, images)
         check_draw(len(images), keep, patch_keep, compressing.get("alpha", 0.6), 0)
     for seed in range(seeds):

@@ -64,6 +64,7 @@ def run(capsys, line, **paths):
     ("train digits --reconstruct blur", "is not a compressed set"),
     ("compare digits --methods adq+drop --reconstruct paint", "reconstructor 'paint' is unknown"),
     ("compare digits --methods adq+drop --patch-keep 2", "patch_keep is 2.0"),
+    ("compare digits --methods adq+drop --profile laptop", "patch_keep is 1, with which adq+drop drops nothing"),
     ("compare digits --methods best", "method 'best' is unknown"),
     ("compare digits --seeds 0", "seeds is 0"),
     ("train digits --size -5", "size is -5; expected a whole number of at least 8"),
