@@ -358,6 +358,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                             'adq.report.mosaic': ('report.html#mosaic', 'adq/report.py'),
                             'adq.report.note': ('report.html#note', 'adq/report.py'),
                             'adq.report.open_set': ('report.html#open_set', 'adq/report.py'),
+                            'adq.report.package_folder': ('report.html#package_folder', 'adq/report.py'),
                             'adq.report.pages_folder': ('report.html#pages_folder', 'adq/report.py'),
                             'adq.report.picture': ('report.html#picture', 'adq/report.py'),
                             'adq.report.plane': ('report.html#plane', 'adq/report.py'),

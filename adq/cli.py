@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-import adq
+from . import __version__
 from .bins import graphcut_bins
 from .data import load_images
 from .experiments import find_rows, imagenet_store, page_runs, read_rows, sweep
@@ -21,7 +21,7 @@ from .features import processes
 from .figures import index_page
 from .patches import check_cell, check_reconstructor
 from .pipeline import compress, here, methods
-from .report import add_accuracy, execute_page, import_papermill, make_report, pages_folder
+from .report import add_accuracy, execute_page, import_papermill, make_report, package_folder, pages_folder
 from .settings import Settings, check_share, check_whole, load_settings, parse_setting, pick_device, torchrun
 from .store import check_codec, check_new, codecs, in_bytes, load, load_indices, new_folder, read_about, verify
 from .train import compare, summarise, train
@@ -106,7 +106,7 @@ def run_bins(args):
     bins = graphcut_bins(features, labels, args.n_bins, progress=True)
     seconds, order = time.perf_counter() - start, np.concatenate(bins)
     bin_of = np.repeat(np.arange(len(bins)), [len(b) for b in bins])[np.argsort(order)].astype(np.uint16)
-    about = dict(features=str(args.features), shape=list(features.shape), labels=args.labels and str(args.labels), sizes=[len(b) for b in bins], seconds=round(seconds, 3), adq=adq.__version__)
+    about = dict(features=str(args.features), shape=list(features.shape), labels=args.labels and str(args.labels), sizes=[len(b) for b in bins], seconds=round(seconds, 3), adq=__version__)
     with new_folder(args.out, args.force) as folder:
         np.save(folder/"bins.npy", bin_of); np.save(folder/"order.npy", order)
         (folder/"bins.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
@@ -133,7 +133,7 @@ def run_train(args):
     result = dict(accuracy=trained.accuracy, images=trained.images, model=options["model"], epochs=trained.epochs, seed=args.seed, seconds=round(trained.seconds, 1), images_per_second=round(trained.images_per_second))
     folder, stored = Path(args.source) if compressed else args.indices, ""
     if folder and os.access(folder, os.W_OK):
-        add_accuracy(folder, result | dict(trained_on="the set" if compressed else "its images in their original form", reconstruct=reconstruct if compressed else None, size=_size(args), test=f"{test.source} {test.split}", device=str(device), adq=adq.__version__))
+        add_accuracy(folder, result | dict(trained_on="the set" if compressed else "its images in their original form", reconstruct=reconstruct if compressed else None, size=_size(args), test=f"{test.source} {test.split}", device=str(device), adq=__version__))
         stored = f"\nstored  {folder/'accuracy.jsonl'}"
     _say(args, result, f"{images}\ntop-1   {trained.accuracy:.2%} on the test images\ntrained {options['model']}, {trained.epochs} epochs on {trained.images:,} images in {trained.seconds:.1f} s ({trained.images_per_second:,.0f} images/s){stored}")
 
@@ -202,7 +202,7 @@ def _made_of(name, out, settings, data_root, imagenet):
     "Hash of what a page is made of: its source, this package, the settings, and the runs that it shows."
     runs = find_rows(page_runs[name](settings), out, settings, data_root) if name in page_runs else read_rows(out) if name == "claims" else []
     if "imagenet" in _page_parameters(name): runs = runs + read_rows(imagenet_store(out, imagenet))
-    sources = pages_folder()/f"{name}.ipynb", *sorted(Path(adq.__file__).parent.glob("*.py"))
+    sources = pages_folder()/f"{name}.ipynb", *sorted(package_folder().glob("*.py"))
     parts = repr(settings), sorted(row["key"] for row in runs), [path.read_text(encoding="utf-8") for path in sources]
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 

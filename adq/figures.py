@@ -53,7 +53,11 @@ colours = dict(random=_palette[7], graphcut=_palette[5], dm=_palette[2], dq=_pal
 @contextmanager
 def look():
     "The style of all figures."
-    with sns.plotting_context("paper"), sns.axes_style("ticks"), sns.color_palette("colorblind"), plt.rc_context({"legend.frameon": False, "figure.constrained_layout.use": True}): yield
+    style = {**sns.plotting_context("paper"), **sns.axes_style("ticks"), "axes.prop_cycle": plt.cycler(color=sns.color_palette("colorblind")), "legend.frameon": False, "figure.constrained_layout.use": True}
+    before = {name: plt.rcParams[name] for name in style} # no others: rc_context would undo that the first figure of a notebook turns its display on
+    plt.rcParams.update(style)
+    try: yield
+    finally: plt.rcParams.update(before)
 
 def _check_some(rows):
     if not len(rows): raise ValueError("the store has no run for this figure; make some first (leave out stored)")

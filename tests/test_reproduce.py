@@ -7,10 +7,10 @@ from urllib.parse import unquote
 
 import pandas as pd, pytest
 
-import adq
 from adq.cli import main, page_names
 from adq.experiments import collect, experiment, read_rows, sweep
 from adq.figures import index_page
+from adq.report import package_folder
 from adq.settings import load_settings
 
 smoke = load_settings("smoke")
@@ -82,9 +82,9 @@ def test_a_page_is_made_again_when_its_runs_settings_or_package_change(tmp_path,
     assert state("-p", "keep=0.1") == (0, "made") # the runs on all data came
     assert state("-p", "keep=0.1") == (0, "as it was")
     assert state("-p", "keep=0.1 0.2", "--stored") == (0, "made")
-    other = shutil.copytree(Path(adq.__file__).parent, tmp_path/"adq", ignore=shutil.ignore_patterns("__pycache__"))
+    other = shutil.copytree(package_folder(), tmp_path/"adq", ignore=shutil.ignore_patterns("__pycache__"))
     with open(other/"figures.py", "a") as f: f.write("# another line\n")
-    monkeypatch.setattr(adq, "__file__", str(other/"__init__.py"))
+    monkeypatch.setattr("adq.cli.package_folder", lambda: other)
     assert state("-p", "keep=0.1 0.2", "--stored") == (0, "made")
 
 
