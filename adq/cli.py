@@ -21,8 +21,8 @@ from .features import processes
 from .figures import index_page
 from .patches import check_cell, check_reconstructor
 from .pipeline import compress, here, methods
-from .report import add_accuracy, execute_page, import_papermill, make_report, package_folder, pages_folder
-from .settings import Settings, check_share, check_whole, load_settings, parse_setting, pick_device, torchrun
+from .report import add_accuracy, execute_page, import_papermill, make_report, pages_folder
+from .settings import Settings, check_share, check_whole, load_settings, package_folder, parse_setting, pick_device, torchrun
 from .store import check_codec, check_new, codecs, in_bytes, load, load_indices, new_folder, read_about, verify
 from .train import compare, summarise, train
 

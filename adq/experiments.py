@@ -24,7 +24,7 @@ from .data import ImageData, load_images
 from .features import Network, build_model, check_network, fit, load_extractor, pixel_statistics
 from .patches import check_cell, check_reconstructor
 from .pipeline import compress, image_share, patch_masks
-from .settings import check_whole, load_settings, pick_device, seeded
+from .settings import check_whole, load_settings, package_folder, pick_device, seeded
 from .store import fill, once
 from .texture import texture_level
 from .train import interval, summarise, train
@@ -64,8 +64,8 @@ class Experiment:
         parts = {name: value for name, value in asdict(self).items() if value is not None}
         return hashlib.sha256(json.dumps(parts | dict(data=data, version=results_version), sort_keys=True).encode()).hexdigest()[:16]
 
-_scoring, _recipe = ("extractor", "n_bins", "patch", "temperature", "flip"), ("model", "epochs", "batch_size", "lr", "weight_decay", "flip")
-_parts = {"random": (), "full": (), "graphcut": ("extractor", "flip"), "dq": ("extractor", "n_bins", "flip"), "rs": ("alpha", *_scoring), "ds": ("alpha", *_scoring), "adq": ("alpha", *_scoring), "dm": ("dm_iterations", "dm_width")}
+_scoring, _dropping, _recipe = ("extractor", "n_bins", "patch", "temperature", "flip"), ("drop", "reconstruct"), ("model", "epochs", "batch_size", "lr", "weight_decay", "flip")
+_parts = {"random": (), "full": (), "graphcut": ("extractor", "flip"), "dq": ("extractor", "n_bins", "flip", *_dropping), **{m: ("alpha", *_scoring, *_dropping) for m in ("rs", "ds", "adq")}, "dm": ("dm_iterations", "dm_width")}
 
 def experiment(
     settings,       # `Settings`
@@ -82,9 +82,9 @@ def experiment(
         if method in ("adq", "rs", "ds") and values["alpha"] == 0: method = "dq"
         if method != "dm" and values["keep"] == 1: method = "full"
         if method == "full": values["keep"] = 1.0
+        if not 0 < values["drop"] <= 1 - values["keep"]: values |= dict(drop=None, reconstruct=None)
         values["points"] = min(values["points"], values["epochs"])
     names = {"scores": _scoring, "trajectory": ("keep", "size", "patch", *_recipe), "train": ("keep", "size", "points", *_recipe, *_parts.get(method, ()))}[kind]
-    if method in ("dq", "rs", "ds", "adq") and 0 < values["drop"] <= 1 - values["keep"]: names += "drop", "reconstruct"
     return Experiment(kind, seed, method, **{name: values[name] or None if name == "size" else values[name] for name in names})
 
 # %% ../nbs/12_experiments.ipynb #0cc1c362
@@ -239,7 +239,7 @@ def processor():
 
 def _commit():
     "Commit of the package, with a + where it was changed since; None where it is not in a checkout."
-    root = Path(adq.__file__).parent
+    root = package_folder()
     git = lambda *words: subprocess.run(["git", "-C", root, *words], capture_output=True, text=True)
     try: tracked = git("ls-files", "--error-unmatch", "__init__.py").returncode == 0
     except FileNotFoundError: return None # no git

@@ -6,7 +6,7 @@
 __all__ = ['read_accuracies', 'add_accuracy', 'Opened', 'read_made', 'open_set', 'size_factors', 'plot_sizes', 'colour_of',
            'class_balance', 'plot_classes', 'bin_table', 'plot_bins', 'embed', 'coverage', 'plot_coverage', 'plane',
            'plot_map', 'mosaic', 'picture', 'beside', 'scrolling', 'headline', 'note', 'classes_of', 'to_html',
-           'package_folder', 'pages_folder', 'import_papermill', 'execute_page', 'make_report']
+           'pages_folder', 'import_papermill', 'execute_page', 'make_report']
 
 # %% ../nbs/15_report.ipynb #20f59dce
 import base64, html, importlib.util, io, json, logging, os, re, tempfile
@@ -25,7 +25,7 @@ from .data import ImageData, load_images
 from .features import extract_features, load_extractor
 from .figures import colours, look
 from .patches import check_reconstructor
-from .settings import pick_device
+from .settings import package_folder, pick_device
 from .store import QuantizedDataset, in_bytes, load, read_about
 
 # %% ../nbs/15_report.ipynb #03c37982
@@ -389,10 +389,6 @@ def to_html(
     return _document.format(title=html.escape(title), style=_style, body=body)
 
 # %% ../nbs/15_report.ipynb #ccb1946e
-def package_folder():
-    "Where the modules of this package are."
-    return Path(__file__).parent if "__file__" in globals() else Path("../adq")
-
 def pages_folder():
     "Where the notebooks are that become pages."
     return next(p for p in (package_folder()/"paper_figures", package_folder().parent/"paper_figures") if p.is_dir())
