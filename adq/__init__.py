@@ -2,6 +2,6 @@
 
 __version__ = "0.1.0"
 
-from adq.data import load_images
+from adq.sources import load_images
 from adq.pipeline import compress
 from adq.store import load

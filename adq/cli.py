@@ -15,7 +15,7 @@ import numpy as np
 
 from . import __version__
 from .bins import graphcut_bins
-from .data import load_images
+from .sources import load_images
 from .experiments import find_rows, imagenet_store, page_runs, read_rows, sweep
 from .features import processes
 from .figures import index_page

@@ -20,7 +20,8 @@ from tqdm.auto import tqdm
 
 import adq
 from .baselines import distribution_matching, select
-from .data import ImageData, load_images
+from .data import ImageData
+from .sources import load_images
 from .features import Network, build_model, check_network, fit, load_extractor, pixel_statistics
 from .patches import check_cell, check_reconstructor
 from .pipeline import compress, image_share, patch_masks

@@ -21,7 +21,8 @@ from torch import distributed, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from .data import batches, quiet_hub
+from .data import batches
+from .tables import quiet_hub
 from .settings import autocast, check_positive, check_whole, pick_device, seeded
 
 # %% ../nbs/02_features.ipynb #a1ae595e

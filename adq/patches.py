@@ -19,7 +19,8 @@ from torch import nn
 from torchvision.transforms.v2 import functional as TF
 from tqdm.auto import tqdm
 
-from .data import ImageData, batches, quiet_hub
+from .data import ImageData, batches
+from .tables import quiet_hub
 from .features import Network, pixel_statistics, read_weights
 from .settings import autocast, check_share, check_whole, pick_device, seeded
 from .texture import grey, sobel

@@ -21,7 +21,8 @@ from sklearn.metrics import pairwise_distances_argmin_min
 from sklearn.preprocessing import normalize
 from torchvision.transforms.v2 import functional as TF
 
-from .data import ImageData, load_images
+from .data import ImageData
+from .sources import load_images
 from .features import extract_features, load_extractor
 from .figures import colours, look
 from .patches import check_reconstructor

@@ -47,7 +47,7 @@ def check_positive(
 class Settings:
     "The settings of one profile; the paper's symbols in brackets."
     profile: str         # the section of settings.ini they came from
-    source: str          # images, as `adq.data.load_images` takes them
+    source: str          # images, as `adq.sources.load_images` takes them
     extractor: str       # feature extractor f, as `adq.features.Extractor.parse` takes it
     n_bins: int          # number of bins [m]
     patch: int           # patch side in pixels [L]

@@ -19,7 +19,8 @@ from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as TF
 
 import adq
-from .data import Encoded, ImageData, decode, decode_all, from_table, quiet_hub
+from .data import Encoded, ImageData, decode, decode_all
+from .tables import from_table, quiet_hub
 from .patches import cell_grid, check_cell, check_reconstructor, fill_mean, load_reconstructor, reconstruct as reconstruct_all
 from .settings import pick_device
 

@@ -2,7 +2,7 @@ import numpy as np, pytest, torch
 from pathlib import Path
 from torchvision.transforms.v2 import functional as TF
 
-from adq.data import load_images
+from adq.sources import load_images
 
 shared = Path(__file__).parents[2]/"shared"/"data"
 

@@ -6,7 +6,8 @@ from datasets import load_dataset
 from huggingface_hub import DatasetCard
 
 from adq.cli import main
-from adq.data import ImageData, load_images
+from adq.data import ImageData
+from adq.sources import load_images
 from adq.patches import drop_patches, rank_patches
 from adq.pipeline import compress
 from adq.store import _header, check_new, load, read_about, save, write_card

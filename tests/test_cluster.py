@@ -8,7 +8,7 @@ ray = pytest.importorskip("ray")
 
 from adq import pipeline
 from adq.cli import main
-from adq.data import load_images
+from adq.sources import load_images
 from adq.diversity import augment_view
 from adq.pipeline import compress
 

@@ -5,7 +5,8 @@ import datasets, numpy as np, pytest, torch
 from PIL import Image
 
 import adq.data
-from adq.data import ImageData, batches, load_images
+from adq.data import ImageData, batches
+from adq.sources import load_images
 
 
 def test_class_folders_with_and_without_a_split(tmp_path, write_tree):

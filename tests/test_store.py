@@ -6,7 +6,8 @@ from PIL import Image
 
 from adq import store
 from adq.cli import main
-from adq.data import ImageData, load_images
+from adq.data import ImageData
+from adq.sources import load_images
 from adq.patches import cell_grid, drop_patches, fill_mean, load_reconstructor, pixel_mask, rank_patches
 from adq.store import fill, load, read_about, save, to_images, verify
 
@@ -160,7 +161,7 @@ def test_what_does_not_fit_is_refused_and_nothing_written(tmp_path, digits, opti
 slow_writer = """
 import sys, time
 from adq import store
-from adq.data import load_images
+from adq.sources import load_images
 encode = store.encode
 def slow(*args): time.sleep(0.02); return encode(*args)
 store.encode = slow

@@ -8,7 +8,7 @@ from torchvision.transforms.v2 import functional as TF
 bin = Path(sys.executable).parent
 script = """
 import sys, torch
-from adq.data import load_images
+from adq.sources import load_images
 from adq.features import processes
 from adq.settings import torchrun
 from adq.train import train
