@@ -18,12 +18,13 @@ from .bins import graphcut_bins
 from .sources import load_images
 from .experiments import find_rows, imagenet_store, page_runs, read_rows, sweep
 from .features import processes
+from .folders import check_new, locked, new_folder, work_folder, write_aside
 from .figures import index_page
 from .patches import check_cell, check_reconstructor
 from .pipeline import compress, here, methods
 from .report import add_accuracy, execute_page, import_papermill, make_report, pages_folder
 from .settings import Settings, check_share, check_whole, load_settings, package_folder, parse_setting, pick_device, torchrun
-from .store import check_codec, check_new, codecs, in_bytes, load, load_indices, new_folder, read_about, verify
+from .store import check_codec, codecs, in_bytes, load, load_indices, read_about, verify
 from .train import compare, summarise, train
 
 # %% ../nbs/16_cli.ipynb #e4b786dc
@@ -74,21 +75,44 @@ def _where(address):
         raise ValueError("--cluster needs Ray, which is not installed; pip install 'adq[cluster]'") from None
     return Cluster(address)
 
+def _check_work(args):
+    "The work folder is the user's own; raises `ValueError` where it is what is read or what is written."
+    if args.work is None: return
+    if args.work.exists() and not args.work.is_dir():
+        raise ValueError(f"work folder '{args.work}' is a file; expected a folder")
+    work, out = args.work.resolve(), args.out.resolve()
+    for source in args.source, args.data_root:
+        if source is None or not Path(source).is_dir() or not work.is_relative_to(Path(source).resolve()): continue
+        raise ValueError(f"work folder '{args.work}' is in the source '{source}'; expected a folder outside")
+    if out.is_relative_to(work) or work.is_relative_to(out):
+        raise ValueError(f"work folder '{args.work}' is the output '{args.out}', holds it or is in it; "
+                         "expected a folder beside it")
+
+def _work_folder(args, keep, options):
+    "That of this very command, beside the output."
+    asked = {name: getattr(args, name) for name in ("split", "patch_keep", "cell", "method", "seed", "dtype", "device")}
+    data_root = args.data_root and str(args.data_root)
+    return work_folder(args.out, source=args.source, data_root=data_root, keep=keep, **asked, **options)
+
 def run_compress(args):
-    _check_output(args)
+    _check_output(args); _check_work(args)
+    with locked(args.out, wait=False): _compress(args)
+
+def _compress(args):
     options = _settings(args, "alpha", "n_bins", "extractor", "patch", "temperature", "flip")
     start, keep = time.perf_counter(), _keep(args, args.patch_keep)
     images = load_images(args.source, args.split, data_root=args.data_root)
     check_codec(args.codec, images, check_cell(args.cell, images.sizes) if args.patch_keep < 1 else None)
-    if args.work and args.work.exists() and not args.work.is_dir(): raise ValueError(f"work folder '{args.work}' is a file; expected a folder")
-    work = args.work or args.out.with_name(f"{args.out.resolve().name}.work")
+    work = args.work or _work_folder(args, keep, options)
     try:
         with _where(args.cluster) as where: chosen = compress(images, keep, patch_keep=args.patch_keep, cell=args.cell, method=args.method, seed=args.seed, dtype=args.dtype, work=work, where=where, device=args.device, progress=True, **options)
-    except KeyboardInterrupt:
-        if work.exists(): args.left = f"finished stages are in {work}, and the same command goes on from them"
+        chosen.save(args.out, args.force, args.codec, _shell_line(args))
+    except BaseException as e:
+        left = f"finished stages are in {work}, and the same command goes on from them"
+        if work.exists() and isinstance(e, KeyboardInterrupt): args.left = left
+        elif work.exists() and not args.work: print(f"adq: {left}", file=sys.stderr) # it is hidden
         raise
-    chosen.save(args.out, args.force, args.codec, _shell_line(args))
-    if not args.work: shutil.rmtree(work, ignore_errors=True)
+    if not args.work and work.exists(): shutil.rmtree(work)
     seconds, about = time.perf_counter() - start, read_about(args.out)
     _say(args, dict(out=str(args.out), method=args.method, images=len(images), kept=len(chosen.indices), patch_keep=args.patch_keep, bytes=about["bytes"], quotas=chosen.quotas.tolist(), stages=chosen.seconds, seconds=round(seconds, 1), peak_mb=round(_memory())),
          f"{images}\nkept    {len(chosen.indices):,} ({len(chosen.indices)/len(images):.1%}) by {args.method}" + (f", {args.patch_keep:.0%} of the patches of each" if args.patch_keep < 1 else "") + "\n" +
@@ -213,15 +237,13 @@ def _is_made(path, parameters, fingerprint):
 
 def _make_page(name, out, parameters, fingerprint):
     "Execute one page on the store. A page that fails is kept beside the one before."
-    path, failed, aside = out/f"{name}.ipynb", out/f"{name}.failed.ipynb", out/f".{name}.new.ipynb"
-    try:
-        execute_page(name, aside, parameters, adq=fingerprint)
-        aside.replace(path)
-        failed.unlink(missing_ok=True)
-    except import_papermill().PapermillExecutionError as e:
-        aside.replace(failed)
-        raise RuntimeError(f"cell {e.exec_count}: {e.ename}: {' '.join(e.evalue.split())} (see {failed})") from e
-    finally: aside.unlink(missing_ok=True)
+    failed = out/f"{name}.failed.ipynb"
+    with write_aside(out/f"{name}.ipynb") as aside:
+        try: execute_page(name, aside, parameters, adq=fingerprint)
+        except import_papermill().PapermillExecutionError as e:
+            aside.replace(failed)
+            raise RuntimeError(f"cell {e.exec_count}: {e.ename}: {' '.join(e.evalue.split())} (see {failed})") from e
+    failed.unlink(missing_ok=True)
 
 def run_reproduce(args):
     if args.name != "all" and args.name not in page_names: raise ValueError(f"page '{args.name}' is unknown; expected all, {', '.join(page_names)}")
@@ -308,7 +330,7 @@ def _parser():
     p.add_argument("--cell", type=_whole, metavar="PIXELS", help="side of a patch (default: 2 to 16, by the images)")
     p.add_argument("--codec", choices=codecs, metavar="CODEC", help=f"{', '.join(codecs)} (default: the source's bytes for whole images, otherwise lossless webp)")
     p.add_argument("--dtype", default="float32", choices=("float32", "float16"), metavar="TYPE", help="of the features: float32, float16 (default: float32)")
-    p.add_argument("--work", type=Path, metavar="FOLDER", help="keep finished stages here (default: DIR.work, removed at the end); a run that was cut off goes on from them")
+    p.add_argument("--work", type=Path, metavar="FOLDER", help="keep finished stages here (default: a hidden one beside DIR, removed at the end); a run that was cut off goes on from them")
     p.add_argument("--cluster", metavar="ADDRESS", help="make features, bins and scores on a Ray cluster: auto (one that runs here, or a local one), or its host:port")
     compressing(p, share); seeded(p); output(p, True)
     p = bare("bins", run_bins, "Make bins of embeddings of anything", "adq bins features.npy --labels labels.npy --bins 10 --out bins", "FEATURES.npy --out DIR")

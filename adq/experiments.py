@@ -15,18 +15,18 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np, pandas as pd, timm, torch, torchvision
-from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
 import adq
 from .baselines import distribution_matching, select
 from .data import ImageData
 from .sources import load_images
+from .folders import Busy, append_line, locked, once, read_lines
 from .features import Network, build_model, check_network, fit, load_extractor, pixel_statistics
 from .patches import check_cell, check_reconstructor
 from .pipeline import compress, image_share, patch_masks
 from .settings import check_whole, load_settings, package_folder, pick_device, seeded
-from .store import fill, once
+from .store import fill
 from .texture import texture_level
 from .train import interval, summarise, train
 
@@ -120,7 +120,7 @@ def _masks(e, images, indices, folder, device):
     "Which patches are kept, and seconds of ranking them by the extractor that made the bins."
     extractor, seconds = Experiment("extractor", e.seed, extractor=e.extractor, flip=e.flip), {}
     trained = folder/"computed"/f"{extractor.key(images.fingerprint())}.pt"
-    with FileLock(f"{trained}.lock"): network = load_extractor(e.extractor, images, device=device, flip=e.flip, seed=e.seed, trained=trained)
+    network = load_extractor(e.extractor, images, device=device, flip=e.flip, seed=e.seed, trained=trained)
     masks = patch_masks(images, indices, network, dict(patch_keep=1 - e.drop, cell=None, seed=e.seed), seconds)
     return masks, sum(seconds.values())
 
@@ -189,24 +189,17 @@ def run(
     return _runs[experiment.kind](experiment, images, test, Path(folder), pick_device(device), settings)
 
 # %% ../nbs/12_experiments.ipynb #add2fd34
-def _lock(folder): return FileLock(Path(folder)/".runs.lock")
-
-def _read(path):
-    "The rows of a file, and where its last whole line ends."
-    data = path.read_bytes() if path.exists() else b""
-    whole = data.rfind(b"\n") + 1
-    rows = []
-    for number, line in enumerate(data[:whole].splitlines(), 1):
-        try: rows.append(json.loads(line))
-        except ValueError as e: raise ValueError(f"line {number} of '{path}' is not JSON ({e}); expected one row on each line") from None
-        if rows[-1].get("version") != results_version: raise ValueError(f"line {number} of '{path}' is of version {rows[-1].get('version')} of the results, this adq writes version {results_version}; expected another folder")
-    return rows, whole, data[whole:]
-
 def read_rows(
     folder, # of the store
 ):          # list of dicts
     "All rows of a store. Raises `ValueError` for a damaged line, or one of another version."
-    return _read(Path(folder)/"runs.jsonl")[0]
+    path = Path(folder)/"runs.jsonl"
+    rows = read_lines(path, "the row of a run")
+    for number, row in enumerate(rows, 1):
+        if row.get("version") == results_version: continue
+        raise ValueError(f"line {number} of '{path}' is of version {row.get('version')} of the results, "
+                         f"this adq writes version {results_version}; expected another folder")
+    return rows
 
 def append_row(
     folder, # of the store
@@ -214,15 +207,9 @@ def append_row(
 ):          # bool: False where a row of this key was there already
     "Append one row, whole and synced."
     path = Path(folder)/"runs.jsonl"
-    with _lock(folder):
-        rows, whole, torn = _read(path)
-        if any(r["key"] == row["key"] for r in rows): return False
-        with open(path, "ab") as f:
-            if torn:
-                with open(path.with_name("torn.txt"), "ab") as aside: aside.write(torn + b"\n")
-                f.truncate(whole)
-            f.write(json.dumps(row).encode() + b"\n")
-            f.flush(); os.fsync(f.fileno())
+    with locked(path):
+        if any(r["key"] == row["key"] for r in read_rows(folder)): return False
+        append_line(path, row)
     return True
 
 # %% ../nbs/12_experiments.ipynb #29542745
@@ -261,13 +248,13 @@ def _work(experiments, folder, source, data_root, settings, device, threads=None
             if parent and os.getppid() != parent: return # the sweep that started this process was killed
             if (key := e.key(data)) in there: report(); continue
             try:
-                with FileLock(folder/"computed"/f"{key}.run.lock", timeout=0):
+                with locked(folder/"computed"/f"{key}.run", wait=False):
                     if any(row["key"] == key for row in read_rows(folder)): report(); continue
                     made_on = made_on or _made_on(device)
                     results = run(e, images, test, folder, settings, device)
                     append_row(folder, dict(key=key, version=results_version, experiment=asdict(e), source=images.source, data=data, results=results, finished=datetime.now(timezone.utc).isoformat(timespec="seconds"), **made_on))
                     report()
-            except Timeout: later.append(e)
+            except Busy: later.append(e)
         if later and len(later) == len(waiting): time.sleep(1)
         waiting = later
 

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from .data import batches
+from .folders import once
 from .tables import quiet_hub
 from .settings import autocast, check_positive, check_whole, pick_device, seeded
 
@@ -289,17 +290,12 @@ def load_extractor(
         size = spec.size or (images.shape[-1] if images.in_memory else None)
         if size is None: raise ValueError(f"extractor '{spec}' trains on images of different sizes; expected an input size, for example {spec}@128")
         network = Network(build_model(spec.name, len(images.classes), size), size, *pixel_statistics(images, size)).to(device)
-    if trained and Path(trained).is_file():
-        network.load_state_dict(torch.load(trained, map_location=device, weights_only=True))
-        network.classifies = True
-        return network.eval()
-    fit(network, images, epochs=int(spec.weights[5:]), flip=flip, seed=seed, progress=progress)
-    if trained:
-        aside = Path(f"{trained}.new")
-        aside.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(network.state_dict(), aside)
-        aside.replace(trained)
-    return network
+    train = partial(fit, network, images, epochs=int(spec.weights[5:]), flip=flip, seed=seed, progress=progress)
+    if trained is None: return train()
+    once(trained, lambda aside: torch.save(train().state_dict(), aside))
+    network.load_state_dict(torch.load(trained, map_location=device, weights_only=True))
+    network.classifies = True
+    return network.eval()
 
 # %% ../nbs/02_features.ipynb #1709381d
 def output_gradient(

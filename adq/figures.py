@@ -18,6 +18,7 @@ from jinja2 import Environment
 
 
 from .experiments import read_rows
+from .folders import write_aside
 from .sampling import normalised
 from .train import interval, summarise
 
@@ -81,7 +82,9 @@ def caption(
 
 def save_figure(fig, folder, name):
     "Write NAME.svg and NAME.png."
-    for ending in "svg", "png": fig.savefig(Path(folder)/f"{name}.{ending}", dpi=200, bbox_inches="tight", metadata={"Date": None} if ending == "svg" else None)
+    for ending in "svg", "png":
+        with write_aside(Path(folder)/f"{name}.{ending}") as aside:
+            fig.savefig(aside, dpi=200, bbox_inches="tight", metadata={"Date": None} if ending == "svg" else None)
 
 def markdown(table):
     "A DataFrame as a Markdown table; missing values as a dash."
@@ -91,10 +94,11 @@ def markdown(table):
 
 def save_table(table, folder, name):
     "Write NAME.csv, NAME.md and NAME.tex."
-    folder = Path(folder)
-    table.to_csv(folder/f"{name}.csv")
-    (folder/f"{name}.md").write_text(markdown(table) + "\n", encoding="utf-8")
-    table.to_latex(folder/f"{name}.tex", float_format="%.2f", na_rep="--", escape=True)
+    writers = {"csv": table.to_csv,
+               "md": lambda path: path.write_text(markdown(table) + "\n", encoding="utf-8"),
+               "tex": lambda path: table.to_latex(path, float_format="%.2f", na_rep="--", escape=True)}
+    for ending, write in writers.items():
+        with write_aside(Path(folder)/f"{name}.{ending}") as aside: write(aside)
 
 # %% ../nbs/13_figures.ipynb #2a2005fa
 def plot_scores(
@@ -313,6 +317,5 @@ def index_page(
     tables = [t | dict(html=html) for t in files("csv") if (html := of(f"{t['stem']}.csv", _as_html))]
     text = _sheet.render(heading="Adaptive Dataset Quantization, reproduced", profile=settings.profile, runs=_runs_told(rows), there=there, figures=list(files("png")), verdicts=[t for t in tables if t["stem"] == "claims"], tables=[t for t in tables if t["stem"] != "claims"], pages=pages,
                          failed={name: why.replace(f"{folder}/", "") for name, why in (stopped | damaged | failed).items()}, settings={k: " ".join(map(str, v)) if isinstance(v, (list, tuple)) else v for k, v in asdict(settings).items()})
-    aside = folder/".index.new.html"
-    aside.write_text(text, encoding="utf-8")
-    return aside.replace(folder/"index.html")
+    with write_aside(folder/"index.html") as aside: aside.write_text(text, encoding="utf-8")
+    return folder/"index.html"

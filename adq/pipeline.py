@@ -19,11 +19,12 @@ import adq
 from .bins import graphcut_bins
 from .data import ImageData
 from .diversity import augment_view, diversity as bin_diversity
+from .folders import new_folder, once
 from .features import Extractor, Network, extract_features, fit_classifier, load_extractor
 from .patches import check_cell, drop_patches, rank_patches
 from .sampling import importance, quotas, sample_bins
 from .settings import check_positive, check_share, check_whole, pick_device
-from .store import new_folder, once, write, write_card
+from .store import write, write_card
 from .texture import representativeness as bin_means, texture_level
 
 # %% ../nbs/09_pipeline.ipynb #d12a1896

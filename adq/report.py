@@ -24,6 +24,7 @@ from torchvision.transforms.v2 import functional as TF
 from .data import ImageData
 from .sources import load_images
 from .features import extract_features, load_extractor
+from .folders import append_line, read_lines, write_aside
 from .figures import colours, look
 from .patches import check_reconstructor
 from .settings import package_folder, pick_device
@@ -34,19 +35,14 @@ def read_accuracies(
     folder, # a compressed set
 ):          # list of dicts, one for each training that `adq train` stored there
     "Raises `ValueError` for a line that is damaged."
-    path, rows = Path(folder)/"accuracy.jsonl", []
-    if not path.exists(): return rows
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        try: rows.append(dict(json.loads(line)))
-        except (ValueError, TypeError): raise ValueError(f"line {number} of '{path}' is not the result of a training; expected one JSON object on each line") from None
-    return rows
+    return read_lines(Path(folder)/"accuracy.jsonl", "the result of a training")
 
 def add_accuracy(
     folder, # a compressed set
     row,    # dict
 ):
     "Append the result of a training to accuracy.jsonl."
-    with open(Path(folder)/"accuracy.jsonl", "a", encoding="utf-8") as f: f.write(json.dumps(row) + "\n")
+    append_line(Path(folder)/"accuracy.jsonl", row)
 
 # %% ../nbs/15_report.ipynb #c52462c6
 @dataclass
@@ -434,13 +430,6 @@ def _check_page(out, force):
         except (ValueError, KeyError, TypeError): replaced = False
         if not replaced: raise ValueError(f"output '{path}' is not a report that adq wrote, so it is not replaced; expected another name")
 
-def _put(path, text):
-    aside = path.with_name(f".{path.name}.{os.getpid()}.new")
-    try:
-        aside.write_text(text, encoding="utf-8")
-        aside.replace(path)
-    finally: aside.unlink(missing_ok=True)
-
 def make_report(
     folder,             # that `adq compress` wrote
     source=None,        # the images it was made from, as `open_set` takes them
@@ -464,7 +453,7 @@ def make_report(
             kind = {"ValueError": ValueError, "FileNotFoundError": FileNotFoundError}.get(e.ename, RuntimeError)
             raise kind(e.evalue if kind is not RuntimeError else f"cell {e.exec_count} of the report: {e.ename}: {e.evalue}") from None
     page.metadata.papermill.output_path = out.with_suffix(".ipynb").name
-    out.parent.mkdir(parents=True, exist_ok=True)
-    _put(out.with_suffix(".ipynb"), nbformat.writes(page))
-    _put(out, to_html(page, f"{folder.resolve().name}: what stayed and what went"))
+    html = to_html(page, f"{folder.resolve().name}: what stayed and what went")
+    for path, text in ((out.with_suffix(".ipynb"), nbformat.writes(page)), (out, html)):
+        with write_aside(path) as aside: aside.write_text(text, encoding="utf-8")
     return out

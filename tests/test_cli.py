@@ -1,5 +1,5 @@
 """The command line: bad input, outputs written whole or not at all, interrupts, sources of all kinds."""
-import json, signal, subprocess, sys, time
+import json, shutil, signal, subprocess, sys, time
 from pathlib import Path
 
 import numpy as np, pytest
@@ -173,14 +173,20 @@ def test_a_killed_run_goes_on_after_its_last_stage(capsys, tmp_path):
     killed = "import os, signal, sys; from adq import cli, pipeline; pipeline.here.graphcut_bins = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL); cli.main()"
     line = f"compress digits {fast} --keep 0.1 --out"
     assert subprocess.run([sys.executable, "-c", killed, *line.split(), str(tmp_path/"o")]).returncode == -signal.SIGKILL
-    stages = lambda: {p.name: p.stat().st_mtime_ns for p in (tmp_path/"o.work").iterdir() if p.suffix in (".npy", ".pt")}
-    before = stages()
+    work, = tmp_path.glob(".o.adq-*.work")
+    stages = lambda folder: {p.name: p.stat().st_mtime_ns for p in folder.iterdir() if p.suffix in (".npy", ".pt")}
+    before = stages(work)
     assert sorted(n.partition("-")[0] for n in before) == ["extractor", "features"] and not (tmp_path/"o").exists()
-    assert run(capsys, f"{line} {{o}} --work {{w}}", o=tmp_path/"o", w=tmp_path/"o.work")[0] == 0
-    after = stages()
+    copy = shutil.copytree(work, tmp_path/"copy")
+    assert run(capsys, f"{line} {{o}} --work {{w}}", o=tmp_path/"given", w=copy)[0] == 0
+    after = stages(copy)
     assert len(after) == 6 and {name: after[name] for name in before} == before
-    assert run(capsys, f"{line} {{o}}", o=tmp_path/"whole")[0] == 0 and not (tmp_path/"whole.work").exists()
-    assert (load(tmp_path/"o").indices == load(tmp_path/"whole").indices).all()
+    assert run(capsys, f"{line} {{o}} --seed 1", o=tmp_path/"o")[0] == 0 and stages(work) == before # of other settings
+    shutil.rmtree(tmp_path/"o")
+    fails = "from adq import cli, features, pipeline; pipeline.load_extractor = lambda *a, trained, **k: features.load_extractor(*a, trained=trained, **k) if trained.exists() else 1/0; cli.main()"
+    assert subprocess.run([sys.executable, "-c", fails, *line.split(), str(tmp_path/"o")]).returncode == 0 # finds its own again
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["copy", "given", "o"]
+    assert (load(tmp_path/"o").indices == load(tmp_path/"given").indices).all()
 
 
 def test_other_images_under_the_same_path_are_other_stages(capsys, tmp_path, write_tree):

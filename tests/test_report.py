@@ -7,7 +7,7 @@ import numpy as np, papermill, pytest
 from datasets import load_dataset
 
 from adq.cli import main
-from adq.report import open_set, pages_folder, plane, read_accuracies
+from adq.report import add_accuracy, open_set, pages_folder, plane, read_accuracies
 from adq.store import in_bytes
 
 
@@ -94,6 +94,9 @@ def test_accuracies_leave_the_set_as_it_is(folder, tmp_path):
     assert run("info", copy, "--verify") == 0
     assert run("compress", "digits", "--profile", "smoke", "--method", "random", "--out", copy, "--force") == 0 and read_accuracies(copy) == []
     (copy/"accuracy.jsonl").write_text('{"accuracy": 1}\n{"accu')
+    add_accuracy(copy, {"accuracy": 0.5}) # a torn line swallows nothing
+    assert read_accuracies(copy) == [{"accuracy": 1}, {"accuracy": 0.5}] and (copy/"torn.txt").read_text() == '{"accu\n'
+    (copy/"accuracy.jsonl").write_text('{"accuracy": 1}\n{"accu\n{"accuracy": 0.5}\n')
     with pytest.raises(ValueError, match="line 2 of .* is not the result of a training"): read_accuracies(copy)
 
 

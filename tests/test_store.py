@@ -173,7 +173,7 @@ store.save(sys.argv[1], load_images("digits"), force=True)
 def killed_writer(out):
     process = subprocess.Popen([sys.executable, "-c", slow_writer, str(out)], stdout=subprocess.PIPE, text=True, start_new_session=True)
     process.stdout.readline()
-    while not list(out.parent.glob(".set.*.new/data")): time.sleep(0.01)
+    while not list(out.parent.glob(".set.adq-*.new/data")): time.sleep(0.01)
     time.sleep(0.2)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -182,7 +182,7 @@ def killed_writer(out):
 def test_kill_while_saving_leaves_the_earlier_result(tmp_path, digits):
     out = tmp_path/"set"
     killed_writer(out)
-    assert not out.exists() and len(list(tmp_path.iterdir())) == 1 # the hidden folder of the dead process
+    assert not out.exists() and [p.suffix for p in sorted(tmp_path.iterdir())] == [".new", ".lock"] # hidden, of the dead process
     save(out, digits.subset(range(50)))
     assert [p.name for p in tmp_path.iterdir()] == ["set"]          # and the next writer clears it away
     before = (out/"compressed.json").read_bytes()
@@ -193,7 +193,7 @@ def test_kill_while_saving_leaves_the_earlier_result(tmp_path, digits):
 
 
 def test_a_result_moved_aside_by_a_killed_process_is_put_back(tmp_path, folder):
-    folder.rename(folder.with_name(f".set.{store.platform.node()}.{2**22 + 1}.old")) # killed between the two renames
+    folder.rename(folder.with_name(f".set.adq-{'0'*16}.old")) # killed between the two renames
     refused(lambda: save(folder, load(folder)) if folder.exists() else save(folder, load_images("digits")), "is not empty")
     assert len(load(folder)) == 200
 
