@@ -20,10 +20,11 @@ from .experiments import find_rows, imagenet_store, page_runs, read_rows, sweep
 from .features import processes
 from .figures import index_page
 from .patches import check_cell, check_reconstructor
-from .pipeline import compress, here, methods
+from .pipeline import compress, here
 from .report import add_accuracy, execute_page, import_papermill, make_report, pages_folder
-from .settings import Settings, check_share, check_whole, load_settings, package_folder, parse_setting, pick_device, torchrun
-from .store import check_codec, check_new, codecs, in_bytes, load, load_indices, new_folder, read_about, verify
+from .settings import Settings, check_share, check_whole, load_settings, methods, package_folder, parse_setting, pick_device, torchrun
+from .manifest import codecs, read_about, readable_size, verify
+from .store import check_codec, check_new, load, load_indices, new_folder
 from .train import compare, summarise, train
 
 # %% ../nbs/16_cli.ipynb #e4b786dc
@@ -49,8 +50,8 @@ def _size(args): return args.size or load_settings(args.profile).size or None
 def _sizes(about):
     "What the set takes on disk beside its source, in words."
     of = about["bytes"]
-    text = f"{in_bytes(of['stored'])} as {about['codec']}"
-    if "source" in of: text += f"; the source stores all its images in {in_bytes(of['source'])}, {of['source']/of['stored']:.1f} times as much, and the kept ones in {in_bytes(of['sampled'])}"
+    text = f"{readable_size(of['stored'])} as {about['codec']}"
+    if "source" in of: text += f"; the source stores all its images in {readable_size(of['source'])}, {of['source']/of['stored']:.1f} times as much, and the kept ones in {readable_size(of['sampled'])}"
     if of["stored"] > of["sampled"] and about["codec"] in ("webp", "png"): text += f". So {about['codec']}, which is lossless, is larger than the source's own coding of the same images" + ("; for photographs --codec jpeg is not" if (about["cell"] or 0) % 16 == 0 else "")
     return text
 
@@ -141,7 +142,7 @@ def run_report(args):
     start = time.perf_counter()
     page = make_report(args.folder, args.source, args.out, data_root=args.data_root, reconstruct=args.reconstruct, device=args.device, force=args.force, progress=sys.stderr.isatty())
     seconds = time.perf_counter() - start
-    _say(args, dict(out=str(page), notebook=str(page.with_suffix(".ipynb")), bytes=page.stat().st_size, seconds=round(seconds, 1)), f"written {page}, {in_bytes(page.stat().st_size)}, in {seconds:.1f} s; beside it the executed notebook {page.with_suffix('.ipynb').name}")
+    _say(args, dict(out=str(page), notebook=str(page.with_suffix(".ipynb")), bytes=page.stat().st_size, seconds=round(seconds, 1)), f"written {page}, {readable_size(page.stat().st_size)}, in {seconds:.1f} s; beside it the executed notebook {page.with_suffix('.ipynb').name}")
 
 def run_info(args):
     about = (verify if args.verify else read_about)(args.folder)

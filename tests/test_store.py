@@ -9,7 +9,8 @@ from adq.cli import main
 from adq.data import ImageData
 from adq.sources import load_images
 from adq.patches import cell_grid, drop_patches, fill_mean, load_reconstructor, pixel_mask, rank_patches
-from adq.store import fill, load, read_about, save, to_images, verify
+from adq.manifest import read_about, verify
+from adq.store import fill, load, save, to_images
 
 
 def dropped(images, share=0.75, cell=None): return drop_patches(images, rank_patches(images, by="random", cell=cell), share)
