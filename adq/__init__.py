@@ -8,8 +8,8 @@
     small.save("small")
     dataset = load("small") # a PyTorch dataset of (uint8 image, label)
 
-`compare` trains on what several methods keep, and says what it cost. Each name is imported when it is first used, because
-torch and the libraries beside it take seconds.
+`compare` trains on what several methods keep, and says what each of them costs. A name is imported when it is first
+used, because torch and the libraries beside it take seconds.
 """
 from importlib import import_module
 from typing import TYPE_CHECKING

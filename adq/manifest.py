@@ -44,7 +44,8 @@ def _check_told(about):
     "Whether a manifest is of this format and tells what reading needs."
     version, classes, shards = about["format"], about.get("classes"), about.get("shards", [])
     if isinstance(version, int) and version > format_version:
-        raise _Refused(f"is of format {version}, newer than this version of adq, which reads format {format_version}; update adq")
+        raise _Refused(f"is of format {version}, newer than this version of adq, which reads format {format_version}; "
+                       "update adq")
     if version != format_version: raise _Refused(f"is of format {version}, which holds no images; compress again")
     named = isinstance(classes, list) and len(set(map(str, classes))) == len(classes) > 0
     cut = about["cell"] is None or isinstance(about["cell"], int)
@@ -61,25 +62,27 @@ def _check_shard(folder, shard):
         raise _Refused(f"names '{name}' as a shard; expected data/train-00000-of-00001.parquet and the like")
     if not (folder/name).is_file():
         raise FileNotFoundError(f"'{folder}' lacks {name}, which compressed.json names; copy or compress it again")
-    size = (folder/name).stat().st_size
-    if size != shard["bytes"]:
-        raise _Refused(f"is damaged: {name} has {size:,} bytes instead of {shard['bytes']:,}; copy or compress it again")
+    size, told = (folder/name).stat().st_size, shard["bytes"]
+    if size != told:
+        raise _Refused(f"is damaged: {name} has {size:,} bytes instead of {told:,}; copy or compress it again")
 
 def read_about(
     folder, # that `adq.store.save` or `adq compress` wrote
 ):          # dict: what compressed.json tells
-    """The manifest of a compressed set, its shards seen to be there in full. Raises `FileNotFoundError` for a folder that is
-    none or lacks a shard, `ValueError` for one that is damaged or newer than this version."""
+    """The manifest of a compressed set, its shards seen to be there in full. Raises `FileNotFoundError` for a folder
+    that is none or lacks a shard, `ValueError` for one that is damaged or newer than this version."""
     folder = Path(folder)
     path = folder/"compressed.json"
-    if not path.is_file(): raise FileNotFoundError(f"'{folder}' has no compressed.json; expected a folder that adq compress wrote")
+    if not path.is_file():
+        raise FileNotFoundError(f"'{folder}' has no compressed.json; expected a folder that adq compress wrote")
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
         _check_told(about)
         for shard in about["shards"]: _check_shard(folder, shard)
     except _Refused as e: raise ValueError(f"'{folder}' {e}") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
-        raise ValueError(f"'{folder}' is damaged: compressed.json cannot be read ({type(e).__name__}: {e}); copy or compress it again") from e
+        raise ValueError(f"'{folder}' is damaged: compressed.json cannot be read ({type(e).__name__}: {e}); "
+                         "copy or compress it again") from e
     return about
 
 def checksum(
@@ -94,5 +97,6 @@ def verify(
     about = read_about(folder)
     for shard in about["shards"]:
         if checksum(Path(folder)/shard["name"]) != shard["sha256"]:
-            raise ValueError(f"'{folder}' is damaged: {shard['name']} does not match its checksum; copy or compress it again")
+            raise ValueError(f"'{folder}' is damaged: {shard['name']} does not match its checksum; "
+                             "copy or compress it again")
     return about

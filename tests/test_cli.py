@@ -65,7 +65,7 @@ def run(capsys, line, **paths):
     ("compare digits --methods adq+drop --reconstruct paint", "reconstructor 'paint' is unknown"),
     ("compare digits --methods adq+drop --patch-keep 2", "patch_keep is 2.0"),
     ("compare digits --methods adq+drop --profile laptop", "patch_keep is 1, with which adq+drop drops nothing"),
-    ("compare digits --methods best", "method 'best' is unknown"),
+    ("compare digits --methods best", "invalid choice: 'best' (choose from"),
     ("compare digits --seeds 0", "seeds is 0"),
     ("train digits --size -5", "size is -5; expected a whole number of at least 8"),
     ("train digits --model vit_tiny_patch16_224", "does not take images of 8 pixels"),
