@@ -11,14 +11,13 @@ import argparse, contextlib, hashlib, io, json, os, shlex, shutil, sys, time, wa
 from dataclasses import fields
 from pathlib import Path
 
+try: import resource
+except ModuleNotFoundError: resource = None # Windows has no such module
+
 from . import __version__
 from .manifest import codecs, read_about, readable_size, strict_json, verify
 from .settings import (Settings, check_choice, check_share, check_source, check_whole, load_settings, methods,
                           named_sources, package_folder, parse_setting)
-
-# %% ../nbs/16_cli.ipynb #16c00001
-try: import resource
-except ModuleNotFoundError: resource = None # Windows has no such module
 
 # %% ../nbs/16_cli.ipynb #16c00003
 class _Help(argparse.RawDescriptionHelpFormatter):
@@ -37,7 +36,6 @@ def _number(kind, wanted):
 
 _whole, _real = _number(int, "a whole number"), _number(float, "a number")
 
-# %% ../nbs/16_cli.ipynb #16c00005
 _commands = {} # name -> (function, function that adds its words, what the parser says of it)
 
 def _add_command(name, run, add_words, text, example, takes="SOURCE", left="nothing was written"):
@@ -170,10 +168,10 @@ def _check_numbers(args):
 
 def _check_output(args):
     "Raises `ValueError` for a place where no new folder can be."
-    from adq.store import check_new
     out = args.out.resolve()
     if out in (Path.cwd(), *Path.cwd().parents):
         raise ValueError(f"output folder '{args.out}' is the folder you are in, or holds it; expected a new folder")
+    from adq.store import check_new
     check_new(args.out, args.force)
     source = Path(getattr(args, "source", ""))
     if getattr(args, "source", None) and source.is_dir() and source.resolve() in (out, *out.parents):
@@ -395,6 +393,7 @@ def _check_trained_on(args):
     if args.test: check_source(args.test)
     return compressed
 
+# %% ../nbs/16_cli.ipynb #16c00036
 def run_train(args):
     settings = _profile(args)
     _check_numbers(args)
@@ -585,7 +584,6 @@ def _make_page(name, out, parameters, fingerprint):
         raise RuntimeError(f"cell {e.exec_count}: {e.ename}: {' '.join(e.evalue.split())} (see {failed})") from e
     finally: aside.unlink(missing_ok=True)
 
-# %% ../nbs/16_cli.ipynb #16c00023
 def _add_reproduce_words(p):
     p.add_argument("name", metavar="NAME", help=f"all, {', '.join(page_names)}")
     p.add_argument("--profile", default="laptop",
@@ -599,6 +597,7 @@ def _add_reproduce_words(p):
     p.add_argument("--force", action="store_true", help="make pages again that are there")
     _add_place_words(p)
 
+# %% ../nbs/16_cli.ipynb #16c00023
 def _reproduce_page(name, args, out, settings, changes):
     "Make the runs of a page and the page: what was done, for the account."
     from adq.experiments import page_runs, sweep

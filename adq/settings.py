@@ -7,7 +7,7 @@ __all__ = ['methods', 'named_sources', 'check_whole', 'check_share', 'check_posi
            'parse_setting', 'package_folder', 'load_settings', 'pick_device', 'torchrun', 'autocast', 'seeded']
 
 # %% ../nbs/00_settings.ipynb #ee0a73c7
-import configparser, contextlib, os
+import configparser, contextlib, math, os
 from numbers import Integral, Real
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -36,8 +36,8 @@ def check_positive(
     name,  # of the argument, for the message
     value,
 ):
-    "Raises `ValueError` unless value is above 0."
-    if not value > 0: raise ValueError(f"{name} is {value}; expected a number above 0")
+    "Raises `ValueError` unless value is above 0, and finite."
+    if not 0 < value < math.inf: raise ValueError(f"{name} is {value}; expected a number above 0")
 
 def check_choice(
     name,    # of the argument, for the message
