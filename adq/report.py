@@ -28,7 +28,8 @@ from .folders import append_line, read_lines, write_aside
 from .figures import colours, look
 from .patches import check_reconstructor
 from .settings import package_folder, pick_device
-from .store import QuantizedDataset, in_bytes, load, read_about
+from .manifest import read_about, readable_size
+from .store import QuantizedDataset, load
 
 # %% ../nbs/15_report.ipynb #03c37982
 def read_accuracies(
@@ -58,7 +59,7 @@ class Opened:
 def read_made(
     folder, # that `adq compress` wrote
 ):          # dict: what compressed.json tells
-    "The manifest with settings, scores and quotas. Raises as `adq.store.read_about`, and `ValueError` for a set that does not tell how it was made."
+    "The manifest with settings, scores and quotas. Raises as `adq.manifest.read_about`, and `ValueError` for a set that does not tell how it was made."
     about = read_about(folder)
     scores = [about.get(k) for k in ("rs", "ds", "importance", "quotas")]
     told = isinstance(made := about.get("settings"), dict) and {"source", "split", "fingerprint", "method", "extractor", "flip", "seed", "patch", "patch_keep"} <= set(made) and made["method"] in colours
@@ -117,7 +118,7 @@ def plot_sizes(
     with look():
         fig, ax = plt.subplots(figsize=(3.6, 1.5))
         ax.barh(list(bars), [n for n, _ in bars.values()], color=[c for _, c in bars.values()])
-        for k, (n, _) in enumerate(bars.values()): ax.annotate(in_bytes(n), (n, k), (4, 0), textcoords="offset points", va="center", fontsize="small")
+        for k, (n, _) in enumerate(bars.values()): ax.annotate(readable_size(n), (n, k), (4, 0), textcoords="offset points", va="center", fontsize="small")
         ax.invert_yaxis(); ax.set_xticks([]); ax.margins(x=0.3); ax.tick_params(left=False)
         sns.despine(fig, left=True, bottom=True)
     return fig

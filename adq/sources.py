@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np, torch, torchvision
 
+from .settings import check_choice, check_source
 from .data import Encoded, ImageData, digit_images, split_images
 from .tables import decoded, hub_images, parquet_images, refuse_all, split_names
 
@@ -105,7 +106,8 @@ def load_images(
     data_root=None,  # folder with the files of a named set; by default ~/.cache/adq, downloaded into where absent
 ):                   # `ImageData`
     "Load labelled images. Raises `ValueError` for an unknown source or unreadable images, `FileNotFoundError` where there is neither file nor network."
-    if split not in ("train", "test", "all"): raise ValueError(f"split '{split}' is unknown; expected train, test or all")
+    check_choice("split", split, ("train", "test", "all"))
+    check_source(source)
     source = str(source)
     if source == "digits": return digit_images(split)
     if source in _torchvision:
@@ -113,8 +115,6 @@ def load_images(
         return _benchmark(source, split, data_root)
     if source.startswith("hf:"): return hub_images(source[3:], split)
     folder = Path(source)
-    if not folder.is_dir():
-        raise ValueError(f"source '{source}' is neither a folder nor a known data set; expected digits, {', '.join(_torchvision)}, hf:owner/name, or a folder")
     if (folder/"compressed.json").is_file(): raise ValueError(f"source '{source}' is a compressed set, with dropped patches perhaps; expected the images it was made from (adq train and adq.load read compressed sets)")
     if not _visible(folder): raise ValueError(f"source '{source}' is an empty folder; expected class folders with images, or Parquet files")
     files = sorted(folder.rglob("*.parquet"))

@@ -10,7 +10,8 @@ from adq.data import ImageData
 from adq.sources import load_images
 from adq.patches import drop_patches, rank_patches
 from adq.pipeline import compress
-from adq.store import _header, check_new, load, read_about, save, write_card
+from adq.manifest import read_about
+from adq.store import _header, check_new, load, save, write_card
 
 odd = ['a"b', "it's", "c: d", "x\ny", "\r\n---\r\n", "no", "", "  ü 日本 👀", "# {0} | `b`", "\u2028\x85\x07"]
 

@@ -1,11 +1,12 @@
 """The command line: bad input, outputs written whole or not at all, interrupts, sources of all kinds."""
-import json, shutil, signal, subprocess, sys, time
+import json, os, shutil, signal, subprocess, sys, time
 from pathlib import Path
 
-import numpy as np, pytest
+import numpy as np, pyarrow as pa, pytest, torch
 
 from adq import store
 from adq.cli import main
+from adq.sources import load_images
 from adq.store import load
 
 fast = "--profile smoke"
@@ -17,6 +18,13 @@ def run(capsys, line, **paths):
     except SystemExit as e: code = e.code
     out = capsys.readouterr()
     return code, out.out, out.err
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    out = tmp_path_factory.mktemp("small")/"small"
+    assert main(["compress", "digits", *fast.split(), "--method", "random", "--patch-keep", "0.5", "--keep", "0.1", "--out", str(out)]) == 0
+    return out
 
 
 @pytest.mark.parametrize("line, words", [
@@ -45,6 +53,7 @@ def run(capsys, line, **paths):
     ("train digits --model resnet19", "network 'resnet19' is unknown"),
     ("train digits --epochs 0", "epochs is 0"),
     ("train digits --lr 0", "lr is 0.0"),
+    ("train digits --lr 1e999", "lr is inf"),
     ("train digits --indices {empty}", "has no compressed.json"),
     ("compress digits --patch-keep 0 --out {out}", "patch_keep is 0.0"),
     ("compress digits --keep 0.9 --patch-keep 0.5 --out {out}", "expected keep at most 0.5"),
@@ -65,7 +74,7 @@ def run(capsys, line, **paths):
     ("compare digits --methods adq+drop --reconstruct paint", "reconstructor 'paint' is unknown"),
     ("compare digits --methods adq+drop --patch-keep 2", "patch_keep is 2.0"),
     ("compare digits --methods adq+drop --profile laptop", "patch_keep is 1, with which adq+drop drops nothing"),
-    ("compare digits --methods best", "method 'best' is unknown"),
+    ("compare digits --methods best", "invalid choice: 'best' (choose from"),
     ("compare digits --seeds 0", "seeds is 0"),
     ("train digits --size -5", "size is -5; expected a whole number of at least 8"),
     ("train digits --model vit_tiny_patch16_224", "does not take images of 8 pixels"),
@@ -157,16 +166,47 @@ def test_a_failing_rename_puts_the_earlier_result_back(capsys, tmp_path, monkeyp
     assert len(load(tmp_path/"o")) == 143 and [p.name for p in tmp_path.iterdir()] == ["o"]
 
 
-def test_interrupt_leaves_nothing(tmp_path):
-    command = [sys.executable, "-c", "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from adq.cli import main; print('go', flush=True); sys.exit(main())", # a shell starts background jobs with SIGINT ignored
-               "compress", "digits", "--profile", "demo", "--extractor", "resnet18_narrow/self:500", "--out", str(tmp_path/"o")]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    process.stdout.readline()
-    time.sleep(1)
+interruptible = "import signal, sys, time; signal.signal(signal.SIGINT, signal.default_int_handler)" # a shell starts background jobs with SIGINT ignored
+training = """
+from adq import pipeline
+load_extractor = pipeline.load_extractor
+def told(*args, **options):
+    print("now", flush=True)
+    return load_extractor(*args, **options)
+pipeline.load_extractor = told
+"""
+importing = """
+class Slow:
+    def find_spec(self, name, *_):
+        if name == "timm":
+            print("now", flush=True)
+            time.sleep(3600)
+sys.meta_path.insert(0, Slow())
+"""
+
+
+@pytest.mark.parametrize("when", [importing, training])
+def test_interrupt_leaves_nothing(tmp_path, when):
+    program = f"{interruptible}\n{when}\nfrom adq.cli import main; sys.exit(main())"
+    line = ["compress", "digits", "--profile", "demo", "--extractor", "resnet18_narrow/self:5000", "--out", tmp_path/"o"]
+    process = subprocess.Popen([sys.executable, "-c", program, *line], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "now\n"
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130 and "adq: interrupted, nothing was written" in err and "Traceback" not in err
+    _, err = process.communicate()
+    assert process.returncode == 130 and err == "adq: interrupted, nothing was written\n"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("line, where, words", [
+    ("train digits", "adq.sources.load_images", "nothing was written"), ("compare digits", "adq.sources.load_images", "nothing was written"),
+    ("report {small} --out {o}.html", "adq.report.execute_page", "nothing was written"), ("train digits", "adq.cli._parser", "nothing was written"),
+    ("reproduce figure2 --profile smoke --out {o}", "adq.experiments.sweep", "finished runs and pages stay"),
+    ("reproduce figure2 --profile smoke --stored --out {o}", "adq.report.execute_page", "finished runs and pages stay")])
+def test_interrupt_is_one_line(capsys, tmp_path, small, monkeypatch, line, where, words):
+    def interrupt(*args, **options): raise KeyboardInterrupt
+    monkeypatch.setattr(where, interrupt)
+    code, out, err = run(capsys, line, small=small, o=tmp_path/"o")
+    assert (code, out, err.splitlines()[-1]) == (130, "", f"adq: interrupted, {words}") and "Traceback" not in err
 
 
 def test_a_killed_run_goes_on_after_its_last_stage(capsys, tmp_path):
@@ -208,3 +248,129 @@ def test_a_failure_while_saving_leaves_the_earlier_result(capsys, tmp_path, monk
     code, _, err = run(capsys, f"compress digits {fast} --method random --keep 0.5 --force --out {{o}}", o=tmp_path/"o")
     assert code == 2 and "No space left" in err
     assert (tmp_path/"o"/"compressed.json").read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["o"]
+
+
+def alone(line, *, program="sys.exit(main())", env={}, **options):
+    "One command line in a process of its own."
+    command = [sys.executable, "-c", f"import sys; from adq.cli import main; {program}", *map(str, line)]
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | env, **options)
+
+
+heavy = {"torch", "torchvision", "timm", "sklearn", "scipy", "matplotlib", "seaborn", "pandas", "datasets", "transformers", "PIL"}
+imported = f"""
+try: code = main()
+except SystemExit as e: code = e.code
+print(code, *sorted({heavy} & {{*sys.modules}}), file=sys.stderr)"""
+
+
+@pytest.mark.parametrize("line, code", [
+    ("--help", 0), ("compress --help", 0), ("info {small}", 0), ("info {small} --json --verify", 0), ("info {out}", 2), ("fly", 2),
+    ("compress digits --keep 1.5 --out {out}", 2), ("compress digits --bins 0 --out {out}", 2), ("compress digits --seed -1 --out {out}", 2),
+    ("compress digits --method best --out {out}", 2), ("compress digits --codec gif --out {out}", 2), ("compress digits --split dev --out {out}", 2),
+    ("compress dogits --out {out}", 2), ("compress digits --profile phone --out {out}", 2), ("compress digits --out .", 2),
+    ("compress digits --out {small}", 2), ("train digits --lr 0", 2), ("train {small}", 2), ("train digits --indices {out}", 2),
+    ("compare digits --methods best", 2), ("compare digits --epochs 0", 2), ("report {out}", 2), ("bins {out} --out {small}", 2),
+    ("reproduce table9", 2), ("reproduce table3 --jobs 0", 2)])
+def test_answers_at_once(tmp_path, small, line, code):
+    "Help, a wrong argument and `adq info` import none of the libraries that take seconds."
+    done = alone([word.format(small=small, out=tmp_path/"out") for word in line.split()], program=f"exec({imported!r})", cwd=tmp_path)
+    assert done.stderr.splitlines()[-1] == str(code), done.stderr
+
+
+def test_import_hands_on_names_lazily():
+    told = "import adq, sys; print(adq.__all__, set(adq.__all__) <= set(dir(adq)), 'torch' in sys.modules); adq.compress; print('torch' in sys.modules); adq.compres"
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["['load_images', 'compress', 'load', 'compare'] True False", "True"]
+    assert "AttributeError: module 'adq' has no attribute 'compres'" in done.stderr
+
+
+def test_windows_has_no_module_resource(small):
+    program = "sys.modules['resource'] = None; import adq.cli; sys.exit(adq.cli.main())"
+    command = [sys.executable, "-c", f"import sys; {program}", "bins", "features.npy", "--bins", "2", "--out", "bins"]
+    np.save(small.parent/"features.npy", np.random.default_rng(0).random((20, 3)))
+    done = subprocess.run(command, capture_output=True, text=True, cwd=small.parent)
+    assert done.returncode == 0 and "memory" not in done.stdout and done.stderr == ""
+
+
+@pytest.mark.parametrize("line", ["--help", "info {small}", "info {small} --json", "fly"])
+def test_a_reader_that_has_gone(small, line):
+    "As `adq info small | head -1`: neither an error nor a complaint of the interpreter as it ends."
+    command = [sys.executable, "-c", "import sys; from adq.cli import main; sys.stdin.read(); sys.exit(main())", *line.format(small=small).split()]
+    for lost in "stdout", "stderr":
+        pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, **pipes)
+        getattr(process, lost).close()
+        process.stdin.close() # only now it begins to write
+        left = getattr(process, "stderr" if lost == "stdout" else "stdout").read()
+        assert process.wait() in (0, 2, 141)
+        assert b"Traceback" not in left and b"BrokenPipe" not in left
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
+def test_a_terminal_that_is_not_utf8(small, encoding):
+    done = alone(["info", small], env={"PYTHONIOENCODING": encoding}, encoding=encoding)
+    assert done.returncode == 0 and done.stderr == "" and ("×" if encoding != "ascii" else "2?2") in done.stdout
+
+
+def test_a_full_disk_under_the_output(small):
+    if not Path("/dev/full").exists(): pytest.skip("this system has no /dev/full")
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-c", "import sys; from adq.cli import main; sys.exit(main())", "info", small], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2 and done.stderr == "adq: error: [Errno 28] No space left on device\n"
+
+
+@pytest.mark.parametrize("folder", [".", "..", "/"])
+def test_the_folder_one_is_in_is_no_output(capsys, tmp_path, monkeypatch, folder):
+    (tmp_path/"here").mkdir()
+    monkeypatch.chdir(tmp_path/"here")
+    for line in f"compress digits --out {folder}", f"compare digits --force --out {folder}", f"bins x.npy --out {folder}":
+        code, out, err = run(capsys, line)
+        assert code == 2 and out == "" and err == f"adq: error: output folder '{folder}' is the folder you are in, or holds it; expected a new folder\n"
+
+
+@pytest.mark.parametrize("error, words", [
+    (pa.lib.ArrowInvalid("no Parquet"), "no Parquet"), (pa.lib.ArrowNotImplementedError("lists of lists"), "ArrowNotImplementedError: lists of lists"),
+    (pa.lib.ArrowTypeError("text"), "ArrowTypeError: text"), (pa.lib.ArrowCapacityError("too long"), "ArrowCapacityError: too long"),
+    (MemoryError(), "MemoryError"), (torch.OutOfMemoryError("CUDA out of memory.\nSee the manual."), "OutOfMemoryError: CUDA out of memory."),
+    (OverflowError("int too big"), "OverflowError: int too big"), (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), "'utf-8' codec can't decode"),
+    (json.JSONDecodeError("Expecting value", "", 0), "Expecting value"), (OSError(28, "No space left on device"), "[Errno 28] No space left on device")])
+def test_what_a_user_can_cause_is_one_line(capsys, tmp_path, monkeypatch, error, words):
+    def fail(*args, **options): raise error
+    monkeypatch.setattr("adq.sources.load_images", fail)
+    code, out, err = run(capsys, "compress digits --out {o}", o=tmp_path/"o")
+    assert code == 2 and out == "" and err.startswith(f"adq: error: {words}") and err.count("\n") == 1
+
+
+def test_a_mistake_of_ours_keeps_its_traceback(tmp_path, monkeypatch):
+    def fail(*args, **options): return None.images
+    monkeypatch.setattr("adq.sources.load_images", fail)
+    with pytest.raises(AttributeError): main(["compress", "digits", "--out", str(tmp_path/"o")])
+
+
+def test_json_is_json(capsys, tmp_path):
+    "One seed has no spread: null, where Python would write NaN."
+    refuse = lambda word: pytest.fail(f"{word} is not JSON")
+    code, out, _ = run(capsys, f"compare digits {fast} --methods random --seeds 1 --out {{o}} --json", o=tmp_path/"o")
+    assert code == 0 and json.loads(out, parse_constant=refuse)["table"][0]["std"] is None
+    json.loads((tmp_path/"o"/"comparison.json").read_text(), parse_constant=refuse)
+
+
+def test_notes_are_told_once(capsys, tmp_path, monkeypatch):
+    def noted(*args, **options):
+        images = load_images(*args, **options)
+        images.notes = ["2 files are no images and are left out"]
+        return images
+    monkeypatch.setattr("adq.sources.load_images", noted)
+    code, _, err = run(capsys, f"compare digits {fast} --methods random --seeds 1")
+    assert code == 0 and err.splitlines()[0] == "adq: note: 2 files are no images and are left out" and err.count("note") == 1
+
+
+def test_columns_are_handed_on(capsys, tmp_path, monkeypatch):
+    asked = []
+    def load_nothing(source, split, **options):
+        asked.append(options)
+        raise ValueError("enough")
+    monkeypatch.setattr("adq.sources.load_images", load_nothing)
+    for line in "compress digits --out {o}", "train digits", "compare digits":
+        assert run(capsys, f"{line} --label digit --image scan", o=tmp_path/"o")[0] == 2
+    assert asked == 3*[dict(data_root=None, label="digit", image="scan")]

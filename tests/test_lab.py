@@ -8,12 +8,25 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 root = Path(__file__).parents[1]
 token = "of-this-test"
+patience = 300 # seconds in which nothing moves; a busy machine is slow, but something moves
 switches = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 state = """async () => {
     const panel = window.jupyterapp.shell.currentWidget, kernel = panel.context.sessionContext.session?.kernel
     const cells = [...panel.content.model.cells].filter(c => c.type == "code" && c.sharedModel.getSource().trim())
-    return {idle: kernel?.status == "idle", run: cells.every(c => c.executionCount), outputs: cells.flatMap(c => c.outputs.toJSON())}
+    const bars = [...document.querySelectorAll(".widget-hprogress, .widget-html")].map(b => b.textContent + b.innerHTML)
+    return {idle: kernel?.status == "idle", run: cells.filter(c => c.executionCount).length, all: cells.length,
+            outputs: cells.flatMap(c => c.outputs.toJSON()), shown: bars}
 }"""
+
+
+def wait(look, done, pause=lambda: time.sleep(0.1)):
+    "What `look` gives once it is `done`. Fails only where it has stayed the same for long."
+    seen, since = None, time.monotonic()
+    while not done(now := look()):
+        if now != seen: seen, since = now, time.monotonic()
+        assert time.monotonic() - since < patience, f"nothing has moved for {patience} s: {now}"
+        pause()
+    return now
 
 
 @pytest.fixture(scope="module")
@@ -34,20 +47,22 @@ def lab(tmp_path_factory):
     with open(folder/"log", "w+") as log:
         process = subprocess.Popen(["make", "-s", "lab", f"BIN={Path(sys.executable).parent}"], cwd=copy, env=os.environ | {k: str(v) for k, v in own.items()}, stdout=log, stderr=log, start_new_session=True)
         try:
-            for _ in range(300): # until the page that it hands to the browser is written
-                if opened := [m for p in (folder/"runtime").glob("*file-to-run*.html") if (m := re.search(r'href="([^"]*)"', p.read_text()))]: break
+            def opened(): # the page that it hands to the browser, and what it says meanwhile
                 assert process.poll() is None, (folder/"log").read_text()
-                time.sleep(0.1)
-            yield unescape(opened[0][1])
-        finally: os.killpg(process.pid, signal.SIGTERM); process.wait(30)
+                links = [re.search(r'href="([^"]*)"', p.read_text()) for p in (folder/"runtime").glob("*file-to-run*.html")]
+                return [link[1] for link in links if link], (folder/"log").stat().st_size
+            (address, *_), _ = wait(opened, lambda now: now[0])
+            yield unescape(address)
+        finally: os.killpg(process.pid, signal.SIGTERM); process.wait()
 
 
 @pytest.fixture(scope="module")
 def page(lab):
     from playwright.sync_api import sync_playwright
     with sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=shutil.which("chromium"), args=switches)
+        browser = p.chromium.launch(executable_path=shutil.which("chromium"), args=switches, timeout=1000*patience)
         page = browser.new_page(viewport=dict(width=1400, height=1000))
+        page.set_default_timeout(1000*patience)
         page.wrong = []
         page.on("pageerror", lambda error: page.wrong.append(str(error)))
         page.on("console", lambda message: message.type == "error" and page.wrong.append(message.text))
@@ -63,14 +78,14 @@ def run_all(page, address):
     "Open a notebook and Run All from a fresh kernel: its outputs once all cells have run or one has failed, and the most progress bars seen at once."
     page.goto(address.replace("?", "?reset&"))
     path = address.partition("/lab/tree/")[2].partition("?")[0]
-    page.wait_for_function(f"(panel => panel?.context?.path == '{path}' && panel.context.sessionContext.session?.kernel?.status == 'idle')(window.jupyterapp?.shell.currentWidget)", timeout=60_000)
+    page.wait_for_function(f"(panel => panel?.context?.path == '{path}' && panel.context.sessionContext.session?.kernel?.status == 'idle')(window.jupyterapp?.shell.currentWidget)")
     page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells') }")
-    bars = 0
-    for _ in range(600):
-        now, bars = page.evaluate(state), max(bars, page.locator(".widget-hprogress:visible").count())
-        if now["idle"] and (now["run"] or errors(now)): return now | {"bars": bars}
-        page.wait_for_timeout(100)
-    raise AssertionError(f"still running: {now}")
+    bars = []
+    def look():
+        bars.append(page.locator(".widget-hprogress:visible").count())
+        return page.evaluate(state)
+    now = wait(look, lambda now: now["idle"] and (now["run"] == now["all"] or errors(now)), lambda: page.wait_for_timeout(100))
+    return now | {"bars": max(bars)}
 
 
 def test_make_lab_opens_on_index(lab, page):
@@ -96,6 +111,6 @@ train(load_images("digits"), load_images("digits", "test"), "resnet18_narrow", e
 
 def test_progress_is_one_bar(lab, page):
     notebook = new_notebook(cells=[new_code_cell(bars)], metadata={"kernelspec": {"name": "python3", "display_name": "python3", "language": "python"}})
-    page.request.put(lab.replace("/lab/tree/", "/api/contents/").replace("index", "bars"), data={"type": "notebook", "content": notebook})
+    page.request.put(lab.replace("/lab/tree/", "/api/contents/").replace("index", "bars"), data={"type": "notebook", "content": notebook}, timeout=1000*patience)
     now = run_all(page, lab.replace("index", "bars"))
     assert errors(now) == [] and now["bars"] == 1 and page.locator(".widget-hprogress:visible").count() == 0 and page.wrong == []

@@ -11,13 +11,13 @@ forked = multiprocessing.get_context("fork")
 
 stops = """
 import sys
-from adq import cli
-made = cli.compress
+from adq import cli, pipeline
+made = pipeline.compress
 def stop(*args, **options):
     chosen = made(*args, **options)
     print("made", flush=True); sys.stdin.readline()
     return chosen
-cli.compress = stop
+pipeline.compress = stop
 sys.exit(cli.main())
 """
 

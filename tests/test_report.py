@@ -8,7 +8,7 @@ from datasets import load_dataset
 
 from adq.cli import main
 from adq.report import add_accuracy, open_set, pages_folder, plane, read_accuracies
-from adq.store import in_bytes
+from adq.manifest import readable_size
 
 
 def run(*words): return main(list(map(str, words)))
@@ -71,7 +71,7 @@ def test_in_a_browser(which, browser, request):
 def test_numbers_are_those_of_the_set(page, folder):
     text, about = re.sub(r"<[^>]*>", " ", re.sub(r"<style>.*?</style>|data:image[^\"]*", "", page.read_text(), flags=re.S)), json.loads((folder/"compressed.json").read_text())
     of, rows = about["bytes"], read_accuracies(folder)
-    assert f"{about['kept']:,} of {about['images']:,}" in text and f"{in_bytes(of['source'])} → {in_bytes(of['stored'])}" in text and f"{of['stored']:,} of {of['source']:,} bytes" in text
+    assert f"{about['kept']:,} of {about['images']:,}" in text and f"{readable_size(of['source'])} → {readable_size(of['stored'])}" in text and f"{of['stored']:,} of {of['source']:,} bytes" in text
     sizes = np.bincount(np.load(folder/"bins.npy"))
     for b, (size, quota, *scores) in enumerate(zip(sizes, about["quotas"], about["rs"], about["ds"], about["importance"])):
         assert re.search(rf"\b{b}\s+{size}\s+{quota}\s+{quota/size:.1%}\s+" + r"\s+".join(f"{s:.4f}" for s in scores), text), b

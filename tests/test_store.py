@@ -9,7 +9,8 @@ from adq.cli import main
 from adq.data import ImageData
 from adq.sources import load_images
 from adq.patches import cell_grid, drop_patches, fill_mean, load_reconstructor, pixel_mask, rank_patches
-from adq.store import fill, load, read_about, save, to_images, verify
+from adq.manifest import read_about, verify
+from adq.store import fill, load, save, to_images
 
 
 def dropped(images, share=0.75, cell=None): return drop_patches(images, rank_patches(images, by="random", cell=cell), share)
@@ -158,23 +159,23 @@ def test_what_does_not_fit_is_refused_and_nothing_written(tmp_path, digits, opti
     assert list(tmp_path.iterdir()) == []
 
 
-slow_writer = """
+half_a_writer = """
 import sys, time
 from adq import store
 from adq.sources import load_images
-encode = store.encode
-def slow(*args): time.sleep(0.02); return encode(*args)
-store.encode = slow
-print("go", flush=True)
+write = store._Shards.write
+def write_and_stop(*args):
+    write(*args) # the first thousand rows
+    print("half", flush=True)
+    time.sleep(3600)
+store._Shards.write = write_and_stop
 store.save(sys.argv[1], load_images("digits"), force=True)
 """
 
 
 def killed_writer(out):
-    process = subprocess.Popen([sys.executable, "-c", slow_writer, str(out)], stdout=subprocess.PIPE, text=True, start_new_session=True)
-    process.stdout.readline()
-    while not list(out.parent.glob(".set.adq-*.new/data")): time.sleep(0.01)
-    time.sleep(0.2)
+    process = subprocess.Popen([sys.executable, "-c", half_a_writer, str(out)], stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stdout.readline() == "half\n" and list(out.parent.glob(".set.*.new/data/*"))
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
