@@ -465,6 +465,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                             'adq.tables.quiet_hub': ('tables.html#quiet_hub', 'adq/tables.py'),
                             'adq.tables.refuse_all': ('tables.html#refuse_all', 'adq/tables.py')},
             'adq.texture': { 'adq.texture._check_pixels': ('texture.html#_check_pixels', 'adq/texture.py'),
+                             'adq.texture._check_sides': ('texture.html#_check_sides', 'adq/texture.py'),
                              'adq.texture._level': ('texture.html#_level', 'adq/texture.py'),
                              'adq.texture.grey': ('texture.html#grey', 'adq/texture.py'),
                              'adq.texture.images_at_once': ('texture.html#images_at_once', 'adq/texture.py'),

@@ -171,7 +171,7 @@ def _find_parts(folder):
     def note(f):
         lacks = "it has no folder of a class of train, and " if words[f] and not labelled(f) else ""
         return f"'{f}' is not read: {lacks}the test part is {repr(test.name) if test else 'drawn from train'}"
-    unread = [f for f in folders if f not in (train, test) and _holds_images(f, folder)]
+    unread = [f for f in folders if f not in (train, test) and (words[f] or _holds_images(f, folder))]
     return train, test, _note_strays(_loose(folder, _tables)) + [note(f) for f in unread]
 
 # %% ../nbs/01b_sources.ipynb #7b4e5fb6
