@@ -6,17 +6,19 @@
 __all__ = ['cache', 'image_endings', 'load_images']
 
 # %% ../nbs/01b_sources.ipynb #5dfc2673
-import gzip
+import gzip, os, zlib
 from pathlib import Path
 
 import numpy as np, torch, torchvision
+from PIL import Image
 
-from .settings import check_choice, check_source
-from .data import Encoded, ImageData, digit_images, split_images
-from .tables import decoded, hub_images, parquet_images, refuse_all, split_names
+from .data import Encoded, ImageData, data_files, digit_images, left_out, split_images, split_word
+from .tables import decoded, hub_images, parquet_images, refuse_all
+from .settings import check_choice, check_source, named_sources
 
 # %% ../nbs/01b_sources.ipynb #4883c030
-_torchvision = {"cifar10": torchvision.datasets.CIFAR10, "cifar100": torchvision.datasets.CIFAR100, "fashion_mnist": torchvision.datasets.FashionMNIST}
+_torchvision = {"cifar10": torchvision.datasets.CIFAR10, "cifar100": torchvision.datasets.CIFAR100,
+                "fashion_mnist": torchvision.datasets.FashionMNIST}
 _debian_fashion = Path("/usr/share/datasets/fashion-mnist")
 cache = Path.home()/".cache"/"adq"
 
@@ -25,7 +27,10 @@ def _open_idx(path): return gzip.open(path) if path.suffix == ".gz" else open(pa
 def _read_idx(folder, kind, what, header):
     for path in (folder/f"{kind}-{what}-ubyte.gz", folder/f"{kind}-{what}-ubyte"):
         if path.exists():
-            with _open_idx(path) as f: return np.frombuffer(f.read(), np.uint8, offset=header)
+            try:
+                with _open_idx(path) as f: return np.frombuffer(f.read(), np.uint8, offset=header)
+            except (OSError, EOFError, ValueError, zlib.error) as e:
+                raise ValueError(f"'{path}' is damaged: {e}") from e
 
 def _fashion_files(split, roots):
     "Fashion-MNIST from its original files, or None where they are not."
@@ -33,7 +38,9 @@ def _fashion_files(split, roots):
     for folder in roots:
         pixels, labels = _read_idx(folder, kind, "images-idx3", 16), _read_idx(folder, kind, "labels-idx1", 8)
         if pixels is None or labels is None: continue
-        if len(pixels) != 784*len(labels): raise ValueError(f"{folder} holds {len(pixels)} pixels for {len(labels)} labels of {kind}; expected 784 for each")
+        if len(pixels) != 784*len(labels):
+            raise ValueError(f"{folder} holds {len(pixels)} pixels for {len(labels)} labels of {kind}; "
+                             f"expected 784 for each")
         return torch.from_numpy(pixels.copy()).view(-1, 1, 28, 28), labels
 
 def _benchmark(name, split, data_root):
@@ -43,79 +50,196 @@ def _benchmark(name, split, data_root):
         found = _fashion_files(split, [root, root/"FashionMNIST"/"raw"] + ([] if data_root else [_debian_fashion]))
         if found: return ImageData(*found, make.classes, name, split)
     try: data = make(root, train=split == "train", download=False)
-    except RuntimeError:
-        try: data = make(root, train=split == "train", download=True)
-        except (OSError, RuntimeError) as e:
-            raise FileNotFoundError(f"{name} is not in '{root}' and could not be downloaded ({e}); "
-                                    f"put its original files there, or give the folder that has them as data_root") from e
+    except RuntimeError: data = _download(make, name, split, root)
     pixels = torch.as_tensor(data.data)
-    return ImageData(pixels[:, None] if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2).contiguous(), np.asarray(data.targets), data.classes, name, split)
+    pixels = pixels[:, None] if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2).contiguous()
+    return ImageData(pixels, np.asarray(data.targets), data.classes, name, split)
+
+def _download(make, name, split, root):
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        if not os.access(root, os.W_OK): raise PermissionError(f"'{root}' cannot be written")
+        return make(root, train=split == "train", download=True)
+    except (OSError, RuntimeError) as e:
+        reason = f"'{root}' is a file or below one" if isinstance(e, (FileExistsError, NotADirectoryError)) else e
+        raise FileNotFoundError(f"{name} is not in '{root}' and could not be downloaded ({reason}); "
+                                f"put its original files there, or give the folder that has them as data_root") from e
 
 # %% ../nbs/01b_sources.ipynb #0eebeacf
-image_endings = torchvision.datasets.folder.IMG_EXTENSIONS
+Image.init()
+_no_rasters = "BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF" # drawings, films, and what Pillow tells but cannot decode
+image_endings = frozenset(ending for ending, kind in Image.registered_extensions().items()
+                          if kind in Image.OPEN and kind not in _no_rasters)
+_tables = ".arrow", ".csv", ".h5", ".json", ".jsonl", ".npy", ".npz", ".parquet", ".tsv"
+_texts = ".html", ".log", ".md", ".txt", ".xml", ".yaml", ".yml"
 
-def _visible(folder): return sorted(p for p in folder.iterdir() if not p.name.startswith("."))
+def _ending(path): return os.path.splitext(path)[1].lower()
 
-def _class_folders(folder): return [p for p in _visible(folder) if p.is_dir()]
+def _entries(folder):
+    return sorted((e for e in os.scandir(folder) if not left_out(e.name)), key=lambda entry: entry.name)
 
-def _find_splits(folder):
-    "The folders of the train and the test split, or None where there are not both. A test split has labels: the same classes, or Tiny-ImageNet's file."
-    train = next((folder/n for n in split_names["train"] if (folder/n).is_dir() and _class_folders(folder/n)), None)
-    if not train: return None, None
-    names = {p.name for p in _class_folders(train)}
-    labelled = lambda f: f.is_dir() and ((f/"val_annotations.txt").exists() or names & {p.name for p in _class_folders(f)})
-    return train, next((folder/n for n in split_names["test"] if labelled(folder/n)), None)
+def _folders(folder):
+    entries = _entries(folder)
+    dangling = next((e.path for e in entries if e.is_symlink() and not os.path.exists(e.path)), None)
+    if dangling: raise ValueError(f"'{dangling}' is a link that leads nowhere, to '{os.readlink(dangling)}'")
+    return [Path(e.path) for e in entries if e.is_dir()]
 
-def _check_endings(paths):
-    for path in paths:
-        if path.suffix.lower() not in image_endings:
-            raise ValueError(f"'{path}' is not an image; expected files ending in {' '.join(image_endings)}")
+def _loose(folder, endings): return [e.path for e in _entries(folder) if e.is_file() and _ending(e.name) in endings]
 
-def _class_tree(folder, what, split):
-    classes, stray = _class_folders(folder), [p for p in _visible(folder) if p.suffix.lower() in image_endings]
-    if not classes: raise ValueError(f"'{folder}' has no class folders with images; expected one folder for each class")
-    if stray: raise ValueError(f"'{stray[0]}' lies beside the class folders; expected every image in the folder of its class")
-    paths, labels = [], []
-    for label, of_class in enumerate(classes):
-        files = sorted(p for p in of_class.rglob("*") if p.is_file() and not p.name.startswith("."))
-        if (of_class/"images").is_dir(): files = [f for f in files if f.parent.name == "images"]
-        _check_endings(files)
-        if not files: raise ValueError(f"class folder '{of_class}' is empty; expected images in it")
-        paths += map(str, files); labels += [label]*len(files)
-    return decoded(Encoded(paths, str(folder)), labels, [c.name for c in classes], what, split)
+def _is_image(path): return _ending(path) in image_endings
 
-def _tiny_validation(folder, classes, what):
-    rows = [line.split("\t")[:2] for line in (folder/"val_annotations.txt").read_text().splitlines() if line]
-    unknown = {c for _, c in rows} - set(classes)
-    if unknown: raise ValueError(f"'{folder}/val_annotations.txt' names class '{min(unknown)}', which has no folder in train")
-    return decoded(Encoded([str(folder/"images"/name) for name, _ in rows], str(folder)), [classes.index(c) for _, c in rows], classes, what, "test")
+def _holds_images(folder, root): return any(map(_is_image, data_files(folder, root)))
+
+def _sort_files(folder, root):
+    "The images below a class folder, and the tables and texts. Raises `ValueError` naming any other file."
+    images, strays = [], []
+    for path in data_files(folder, root):
+        if _is_image(path): images.append(path)
+        elif _ending(path) in _tables + _texts: strays.append(path)
+        elif not _ending(path) and Encoded([path], "").open(0): images.append(path)
+        else: raise ValueError(f"'{path}' is not an image; expected files ending in .jpg .jpeg .png .webp .tif .gif "
+                               f"or another that Pillow reads: convert it, rename it, or take it out")
+    return images, strays
+
+# %% ../nbs/01b_sources.ipynb #4e1b2c83
+def _check_depth(folder, classes):
+    "Raises `ValueError` where the folders in a folder look like sets and not like classes."
+    inner = [{f.name for f in _folders(c)} for c in classes]
+    if any(_loose(c, image_endings) for c in classes) or not all(inner): return
+    alike = len(inner[0]) > 1 and all(names == inner[0] for names in inner)
+    if alike or all(split_word(name) for names in inner for name in names):
+        raise ValueError(f"the folders in '{folder}' hold no images but folders, {', '.join(sorted(inner[0])[:3])}; "
+                         f"is this one folder too high? expected class folders, as perhaps in '{classes[0]}'")
+
+def _note_strays(paths):
+    more = f", nor are {len(paths) - 1:,} more such files" if len(paths) > 1 else ""
+    return [f"'{paths[0]}' is no image and is not read{more}"] if paths else []
+
+def _class_tree(folder, known=None):
+    "Paths, labels, classes and notes of a folder of class folders; known: the classes of train, for a test set."
+    folders, beside = _folders(folder), _loose(folder, image_endings)
+    if not folders: raise ValueError(f"'{folder}' has no class folders with images; expected one folder for each class")
+    if beside:
+        raise ValueError(f"'{beside[0]}' lies beside the class folders; "
+                         f"expected every image in the folder of its class")
+    if known is None: _check_depth(folder, folders)
+    classes, paths, labels, strays = known or [f.name for f in folders], [], [], _loose(folder, _tables)
+    for of_class in folders:
+        images, others = _sort_files(of_class, folder)
+        strays += others
+        if images and of_class.name not in classes:
+            raise ValueError(f"'{of_class}' is no class of the train set, which has {', '.join(classes[:5])}"
+                             f"{', …' if classes[5:] else ''}; expected folders of its classes only")
+        if not images and known is None:
+            raise ValueError(f"class folder '{of_class}' is empty; expected images in it, or no such folder")
+        paths += images
+        if images: labels += [classes.index(of_class.name)]*len(images)
+    counts, notes = np.bincount(labels, minlength=len(classes)), _note_strays(strays)
+    if not counts.all():
+        more = f" and of {(counts == 0).sum() - 1:,} more" if (counts == 0).sum() > 1 else ""
+        notes.append(f"'{folder}' has no image of class '{classes[counts.argmin()]}'{more}")
+    return paths, labels, classes, notes
+
+# %% ../nbs/01b_sources.ipynb #6a3d4ea5
+def _one(folders, word):
+    if len(folders) > 1:
+        raise ValueError(f"'{folders[0]}' and '{folders[1]}' are both named for {word}; "
+                         f"expected one such folder: move the other away")
+    return folders[0] if folders else None
+
+def _find_parts(folder):
+    "The folders of the train and the test part, None where there is none, and notes."
+    folders = _folders(folder)
+    strangers = [f for f in folders if not split_word(f.name) and _holds_images(f, folder)]
+    words = {f: split_word(f.name, exact=bool(strangers)) for f in folders}
+    named = [f for f in folders if words[f]]
+    train = _one([f for f in named if words[f] == "train" and _folders(f)], "train")
+    if train is None:
+        if strangers or not named: return None, None, [f"'{f}' is read as a class" for f in named]
+        bare = next((f for f in named if words[f] == "train"), None)
+        if bare: raise ValueError(f"'{bare}' has no class folders with images; expected one folder for each class")
+        raise ValueError(f"'{folder}' has '{named[0].name}' but no train folder beside it; "
+                         f"expected both, or class folders")
+    classes = {f.name for f in _folders(train)}
+    def labelled(f):
+        names = {c.name for c in _folders(f)}
+        return bool(names & classes) or len(names) > 1 or (f/"val_annotations.txt").is_file()
+    def part(word): return _one([f for f in named if words[f] == word and labelled(f)], word)
+    test = part("test") or part("validation")
+    if strangers and test is None:
+        raise ValueError(f"'{folder}' has '{strangers[0].name}' beside '{train.name}', which has folders too; "
+                         f"expected either class folders, or a train and a test folder")
+    def note(f):
+        lacks = "it has no folder of a class of train, and " if words[f] and not labelled(f) else ""
+        return f"'{f}' is not read: {lacks}the test part is {repr(test.name) if test else 'drawn from train'}"
+    unread = [f for f in folders if f not in (train, test) and (words[f] or _holds_images(f, folder))]
+    return train, test, _note_strays(_loose(folder, _tables)) + [note(f) for f in unread]
+
+# %% ../nbs/01b_sources.ipynb #7b4e5fb6
+def _tiny_validation(folder, classes):
+    "Paths, labels, classes and notes of Tiny-ImageNet's validation images."
+    table, paths, labels = folder/"val_annotations.txt", [], []
+    for number, line in enumerate(table.read_text().splitlines(), 1):
+        name, of_class, *_ = *line.split("\t"), "", ""
+        if of_class not in classes:
+            raise ValueError(f"line {number} of '{table}' names class '{of_class}', which has no folder in train")
+        paths.append(str(folder/"images"/name))
+        labels.append(classes.index(of_class))
+    return paths, labels, classes, []
 
 def _folder(folder, split):
-    train, test = _find_splits(folder)
-    if not (train and test): return split_images(_class_tree(train or folder, folder, "all"), split)
-    refuse_all(split, f"'{folder}'", f"{train.name} and {test.name}")
-    part = train if split == "train" else test
-    if (part/"val_annotations.txt").exists(): return _tiny_validation(part, [p.name for p in _class_folders(train)], folder)
-    return _class_tree(part, folder, split)
+    train, test, notes = _find_parts(folder)
+    whole = not (train and test)
+    if not whole: refuse_all(split, f"'{folder}'", f"{train.name} and {test.name}")
+    if whole or split == "train": part, read = train or folder, _class_tree(train or folder)
+    else:
+        part, classes = test, [f.name for f in _folders(train)]
+        in_folders = {f.name for f in _folders(test)} & set(classes) or not (test/"val_annotations.txt").is_file()
+        read = (_class_tree if in_folders else _tiny_validation)(test, classes)
+    paths, labels, classes, more = read
+    images = decoded(Encoded(paths, str(part)), labels, classes, folder, "all" if whole else split)
+    images.notes = notes + more
+    return split_images(images, split) if whole else images
+
+# %% ../nbs/01b_sources.ipynb #9d6071d8
+def _table_images(folder, split, columns):
+    "The images of a folder of Parquet files, or None for class folders. Raises `ValueError` for an empty one."
+    if (folder/"compressed.json").is_file():
+        raise ValueError(f"source '{folder}' is a compressed set, with dropped patches perhaps; expected the images "
+                         f"it was made from (adq train and adq.load read compressed sets)")
+    if not _entries(folder):
+        raise ValueError(f"source '{folder}' is an empty folder; expected class folders with images, or Parquet files")
+    pictured = [f for f in _folders(folder) if _holds_images(f, folder)]
+    split_up = any(split_word(f.name) and any(_holds_images(c, f) for c in _folders(f)) for f in pictured)
+    files = [] if split_up or len(pictured) > 1 else [Path(p) for p in data_files(folder) if _ending(p) == ".parquet"]
+    if not files: return None
+    images = parquet_images(folder, files, split, **columns)
+    images.notes += [f"'{f}' is not read: the images are those of the Parquet files" for f in pictured]
+    return images
 
 # %% ../nbs/01b_sources.ipynb #915968fd
 def load_images(
-    source,          # "digits", "cifar10", "cifar100", "fashion_mnist", "hf:owner/name", or a folder of class folders or Parquet files
+    source,          # "digits", "cifar10", "cifar100", "fashion_mnist", "hf:owner/name", or a folder of class folders
+                     # or Parquet files
     split="train",   # "train", "test", or "all" for a source that has no split of its own
     *,
+    image=None,      # column of a table that holds the images; None = found by its type
+    label=None,      # column that holds the labels; None = found by its type or name
     data_root=None,  # folder with the files of a named set; by default ~/.cache/adq, downloaded into where absent
-):                   # `ImageData`
-    "Load labelled images. Raises `ValueError` for an unknown source or unreadable images, `FileNotFoundError` where there is neither file nor network."
+):                   # `ImageData`; its `notes` tell what was left out
+    """Load labelled images. Raises `ValueError` for an unknown source or unreadable images, `FileNotFoundError` where
+    there is neither file nor network."""
     check_choice("split", split, ("train", "test", "all"))
     check_source(source)
-    source = str(source)
+    source, columns = str(source), {name: c for name, c in dict(image=image, label=label).items() if c is not None}
+    if source.startswith("hf:"): return hub_images(source[3:], split, **columns)
+    known, folder = source in named_sources, Path(source)
+    if not known and (images := _table_images(folder, split, columns)): return images
+    if columns:
+        name, column = next(iter(columns.items()))
+        raise ValueError(f"{name} '{column}' names a column of a table, and '{source}' has none; "
+                         f"expected a source of tables")
     if source == "digits": return digit_images(split)
-    if source in _torchvision:
-        refuse_all(split, source, "train and test")
-        return _benchmark(source, split, data_root)
-    if source.startswith("hf:"): return hub_images(source[3:], split)
-    folder = Path(source)
-    if (folder/"compressed.json").is_file(): raise ValueError(f"source '{source}' is a compressed set, with dropped patches perhaps; expected the images it was made from (adq train and adq.load read compressed sets)")
-    if not _visible(folder): raise ValueError(f"source '{source}' is an empty folder; expected class folders with images, or Parquet files")
-    files = sorted(folder.rglob("*.parquet"))
-    return parquet_images(folder, files, split) if files else _folder(folder, split)
+    if not known: return _folder(folder, split)
+    refuse_all(split, source, "train and test")
+    return _benchmark(source, split, data_root)

@@ -76,10 +76,9 @@ def test_unreadable_image_is_named(tmp_path, write_tree, monkeypatch, encoded):
 
 
 @pytest.mark.parametrize("spoil, words", [
-    (lambda root: (root/"dog"/"notes.txt").write_text("hello"), r"notes\.txt' is not an image; expected files ending in \.jpg"),
+    (lambda root: (root/"dog"/"notes.doc").write_text("hello"), r"notes\.doc' is not an image; expected files ending in \.jpg"),
     (lambda root: (root/"empty").mkdir(), "class folder .*empty' is empty"),
     (lambda root: (root/"dog"/"0.png").rename(root/"0.png"), r"0\.png' lies beside the class folders"),
-    (lambda root: Image.fromarray(np.zeros((16, 16), np.uint16)).save(root/"dog"/"0.png"), "has more than 8 bits per channel"),
 ])
 def test_folder_errors(tmp_path, write_tree, spoil, words):
     spoil(write_tree(tmp_path))
