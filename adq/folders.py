@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['Busy', 'locked', 'write_aside', 'once', 'signed', 'is_ours', 'check_new', 'new_folder', 'work_folder', 'read_lines',
-           'append_line', 'checksum', 'identity']
+           'append_line', 'checksum', 'identity', 'content_hash']
 
-# %% ../nbs/00a_folders.ipynb #50801943
-import hashlib, json, os, re, secrets, shutil
+# %% ../nbs/00a_folders.ipynb #b7be7690
+import functools, hashlib, json, os, re, secrets, shutil
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -238,7 +238,7 @@ def append_line(
             os.fsync(f.fileno())
         _sync(path.parent)
 
-# %% ../nbs/00a_folders.ipynb #f39f336c
+# %% ../nbs/00a_folders.ipynb #eedcc9eb
 def checksum(
     path, # of a file
 ):        # str: SHA-256, in hexadecimal
@@ -250,3 +250,16 @@ def identity(
 ):           # str: 16 hexadecimal digits
     "Hash of all parts, by name."
     return _digest(json.dumps(parts, sort_keys=True))
+
+@functools.lru_cache(maxsize=64)
+def _content(path, *as_it_is): return checksum(path)[:16]
+
+def content_hash(
+    path, # of a file, or of a folder of files
+):        # str: 16 hexadecimal digits
+    "Hash of what is there, whatever its name and age. A file is read again only once it was changed."
+    path = Path(path)
+    if path.is_dir():
+        return identity(**{p.relative_to(path).as_posix(): content_hash(p) for p in path.rglob("*") if p.is_file()})
+    told = path.stat()
+    return _content(path, told.st_dev, told.st_ino, told.st_size, told.st_mtime_ns, told.st_ctime_ns)

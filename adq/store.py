@@ -369,6 +369,8 @@ class _Filled(Encoded):
         pixels = super().__getitem__(i)
         return self.filler(pixels[None], torch.from_numpy(self.masks[i])[None], self.cell)[0]
 
+    def data(self, i): return self[i].numpy().tobytes() # what is read, for the fingerprint
+
     def subset(self, indices):
         masks = self.masks[indices] if isinstance(self.masks, np.ndarray) else [self.masks[i] for i in indices]
         return _Filled(super().subset(indices), masks, self.cell, self.filler)
