@@ -283,7 +283,8 @@ def save(self:Compressed,
     "Write the compressed data set. Raises `ValueError` for a folder that is not empty, unless forced, a codec that does not fit, or where there are no images."
     if self.images is None: raise ValueError("there are no images to write; expected a set compressed from images (of features alone, keep .indices)")
     scores = {k: [None if np.isnan(v) else v for v in getattr(self, k).tolist()] for k in ("rs", "ds", "importance")}
-    binned, bin_of = self.settings["method"] != "random", np.empty(len(self), np.uint16)
+    number = np.promote_types(np.uint16, np.min_scalar_type(len(self.bins) - 1)) # wider only where there are more than 65,536
+    binned, bin_of = self.settings["method"] != "random", np.empty(len(self), number)
     for n, members in enumerate(self.bins): bin_of[members] = n
     about = dict(settings=self.settings | dict(fingerprint=self.images.fingerprint()), images=len(self), **scores, quotas=self.quotas.tolist(), seconds=self.seconds, command=command, bytes=dict(source=self.images.nbytes))
     with new_folder(folder, force) as aside:

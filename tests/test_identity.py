@@ -2,7 +2,7 @@
 import os
 from dataclasses import replace
 
-import pytest, torch
+import numpy as np, pytest, torch
 
 from adq import pipeline
 from adq.data import ImageData
@@ -11,6 +11,7 @@ from adq.features import build_model
 from adq.pipeline import compress
 from adq.settings import load_settings
 from adq.sources import load_images
+from adq.store import load
 
 smoke = load_settings("smoke")
 
@@ -112,3 +113,9 @@ def test_changed_code_makes_stages_again_but_no_rows(tmp_path, digits, monkeypat
     pipeline.made_by.cache_clear()
     try: assert both() == (2, 1, 1)
     finally: pipeline.made_by.cache_clear()
+
+
+def test_bins_of_a_million_samples_keep_their_numbers(tmp_path, digits):
+    chosen = compress(digits, features=np.random.default_rng(0).random((1437, 4), np.float32), method="dq", n_bins=2)
+    chosen = replace(chosen, bins=[np.array([], int)]*2**16 + [np.arange(1437)], quotas=np.zeros(2**16 + 1, int))
+    assert (np.load(chosen.save(tmp_path/"set")/"bins.npy") == 2**16).all() and (load(tmp_path/"set").bins == 2**16).all()
