@@ -542,7 +542,8 @@ def run_bins(args):
     start = time.perf_counter()
     bins = graphcut_bins(features, labels, args.n_bins, progress=True)
     seconds, order = time.perf_counter() - start, np.concatenate(bins)
-    bin_of = np.repeat(np.arange(len(bins)), [len(b) for b in bins])[np.argsort(order)].astype(np.uint16)
+    bin_of = np.repeat(np.arange(len(bins)), [len(b) for b in bins])[np.argsort(order)]
+    bin_of = bin_of.astype(np.promote_types(np.uint16, np.min_scalar_type(len(bins) - 1)))
     about = dict(features=args.features, shape=features.shape, labels=args.labels, sizes=[len(b) for b in bins],
                  seconds=round(seconds, 3), adq=__version__)
     with new_folder(args.out, args.force) as folder:

@@ -188,6 +188,7 @@ class ImageData(Dataset):
         self.source, self.split = str(source), split
         self.encoded = encoded if torch.is_tensor(images) else images
         self.notes = [] # what loading has to say: sentences for a person
+        self._fingerprint = None
 
     def __len__(self): return len(self.labels)
     def __getitem__(self, i): return self.images[i], int(self.labels[i])
@@ -227,19 +228,19 @@ class ImageData(Dataset):
         return self.images.nbytes if self.encoded is None else self.encoded.nbytes
 
     def fingerprint(self):
-        "Short hash of labels, classes and sixteen images: tells whether stored indices belong to this set."
-        h = hashlib.sha256(repr((self.classes, len(self))).encode() + self.labels.tobytes())
-        for i in np.linspace(0, len(self)-1, 16).astype(int): h.update(self.images[int(i)].cpu().numpy().tobytes())
-        return h.hexdigest()[:16]
-
-    def digest(self):
-        "Hash of everything: labels, classes, and of every image its pixels or encoded bytes, for a file its path, size and time of change. Reads the whole set."
-        h = hashlib.sha256(repr((self.classes, len(self))).encode() + self.labels.tobytes())
-        places = self.images.cpu().numpy() if self.in_memory else self.images.places
-        for place in (places[i] for i in range(len(places))):
-            if isinstance(place, dict): place = place.get("bytes") or place["path"]
-            h.update(repr((place, os.stat(place).st_size, os.stat(place).st_mtime_ns)).encode() if isinstance(place, str) else place if isinstance(place, bytes) else place.tobytes())
-        return h.hexdigest()[:16]
+        """Hash of labels, classes and every image: of its pixels where they are in memory, of its encoded bytes otherwise.
+        Reads the whole set, encoded images once. Raises `ValueError` naming an image that cannot be read."""
+        if not self.in_memory and self._fingerprint: return self._fingerprint
+        h = hashlib.sha256(repr((self.classes, len(self), self.shape)).encode() + self.labels.tobytes())
+        if self.in_memory: h.update(self.images.cpu().contiguous().numpy())
+        else:
+            for i in range(len(self)):
+                try: content = self.images.data(i)
+                except OSError as e: raise ValueError(f"{self.images.name(i)} cannot be read ({e})") from e
+                h.update(len(content).to_bytes(8, "little"))
+                h.update(content)
+        self._fingerprint = h.hexdigest()[:16]
+        return self._fingerprint
 
     def show(self, indices=None, columns=10, ax=None, title=None):
         "Draw the images at `indices` (default: the first twenty) as a grid on `ax`."

@@ -8,7 +8,7 @@ __all__ = ['results_version', 'page_runs', 'Experiment', 'experiment', 'run', 'r
            'figure4', 'figure5', 'figure6', 'imagenet_store', 'imagenet_rows']
 
 # %% ../nbs/12_experiments.ipynb #9106bbc4
-import copy, functools, hashlib, json, multiprocessing, os, platform, subprocess, sys, time
+import copy, functools, json, multiprocessing, os, platform, re, subprocess, sys, time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timezone
@@ -21,10 +21,10 @@ import adq
 from .baselines import distribution_matching, select
 from .data import ImageData
 from .sources import load_images
-from .folders import Busy, append_line, locked, once, read_lines
-from .features import Network, build_model, check_network, fit, load_extractor, pixel_statistics
+from .folders import Busy, append_line, content_hash, identity, locked, once, read_lines
+from .features import Extractor, Network, build_model, check_network, fit, load_extractor, pixel_statistics
 from .patches import check_cell, check_reconstructor
-from .pipeline import compress, image_share, patch_masks
+from .pipeline import compress, image_share, made_by, patch_masks
 from .settings import check_whole, load_settings, package_folder, pick_device, seeded
 from .store import fill
 from .texture import texture_level
@@ -57,13 +57,27 @@ class Experiment:
     points: int = None
     dm_iterations: int = None
     dm_width: int = None
+    compile: bool = None      # whether torch compiles the trained network; None = no
+
+    def weights(self,
+        known={}, # the same of runs whose files are not here
+    ):            # dict
+        "By the name of extractor and reconstructor, the name with the hash of its content in place of a file of weights."
+        names = {self.extractor: lambda text: Extractor.parse(text).identity(), self.reconstruct: _reconstructor_identity}
+        return {text: known[text] if text in known else read(text) for text, read in names.items() if text}
 
     def key(self,
-        data, # str: fingerprint of the images
-    ):        # str
+        data,     # str: fingerprint of the images
+        known={}, # as `weights` takes it
+    ):            # str
         "Hash of everything that the result depends on."
-        parts = {name: value for name, value in asdict(self).items() if value is not None}
-        return hashlib.sha256(json.dumps(parts | dict(data=data, version=results_version), sort_keys=True).encode()).hexdigest()[:16]
+        parts, weights = {name: value for name, value in asdict(self).items() if value is not None}, self.weights(known)
+        parts |= {name: weights[parts[name]] for name in ("extractor", "reconstruct") if name in parts}
+        return identity(**parts, data=data, version=results_version)
+
+def _reconstructor_identity(text):
+    is_path = Path(text).exists() and not re.fullmatch(r"mean|blur|self:\d+", text)
+    return content_hash(text) if is_path else text
 
 _scoring, _dropping, _recipe = ("extractor", "n_bins", "patch", "temperature", "flip"), ("drop", "reconstruct"), ("model", "epochs", "batch_size", "lr", "weight_decay", "flip")
 _parts = {"random": (), "full": (), "graphcut": ("extractor", "flip"), "dq": ("extractor", "n_bins", "flip", *_dropping), **{m: ("alpha", *_scoring, *_dropping) for m in ("rs", "ds", "adq")}, "dm": ("dm_iterations", "dm_width")}
@@ -85,10 +99,12 @@ def experiment(
         if method == "full": values["keep"] = 1.0
         if not 0 < values["drop"] <= 1 - values["keep"]: values |= dict(drop=None, reconstruct=None)
         values["points"] = min(values["points"], values["epochs"])
-    names = {"scores": _scoring, "trajectory": ("keep", "size", "patch", *_recipe), "train": ("keep", "size", "points", *_recipe, *_parts.get(method, ()))}[kind]
-    return Experiment(kind, seed, method, **{name: values[name] or None if name == "size" else values[name] for name in names})
+    names = {"scores": _scoring, "trajectory": ("keep", "size", "patch", *_recipe), "train": ("keep", "size", "points", "compile", *_recipe, *_parts.get(method, ()))}[kind]
+    return Experiment(kind, seed, method, **{name: values[name] or None if name in ("size", "compile") else values[name] for name in names})
 
 # %% ../nbs/12_experiments.ipynb #0cc1c362
+def _computed(folder, made, images, ending): return folder/"computed"/f"{identity(run=made.key(images.fingerprint()), **made_by())}.{ending}"
+
 def _once(path, make):
     "The arrays that `make()` gives, from the file where it is there."
     return np.load(once(path, lambda aside: np.savez(aside, **make())), allow_pickle=False)
@@ -104,7 +120,7 @@ def _scored(e, images, folder, device):
     def make():
         c = compress(images, 1.0, extractor=scores.extractor, n_bins=scores.n_bins, patch=scores.patch, temperature=scores.temperature, flip=scores.flip, seed=scores.seed, device=device)
         return dict(members=np.concatenate(c.bins), sizes=[len(b) for b in c.bins], rs=c.rs, ds=c.ds, importance=c.importance, embedding=c.embedding, seconds=json.dumps(c.seconds))
-    return _once(folder/"computed"/f"{scores.key(images.fingerprint())}.npz", make)
+    return _once(_computed(folder, scores, images, "npz"), make)
 
 def _bins(scored): return np.split(scored["members"], np.cumsum(scored["sizes"])[:-1])
 
@@ -119,7 +135,7 @@ _stages = {"graphcut": ("extractor", "features"), "dq": ("extractor", "features"
 def _masks(e, images, indices, folder, device):
     "Which patches are kept, and seconds of ranking them by the extractor that made the bins."
     extractor, seconds = Experiment("extractor", e.seed, extractor=e.extractor, flip=e.flip), {}
-    trained = folder/"computed"/f"{extractor.key(images.fingerprint())}.pt"
+    trained = _computed(folder, extractor, images, "pt")
     network = load_extractor(e.extractor, images, device=device, flip=e.flip, seed=e.seed, trained=trained)
     masks = patch_masks(images, indices, network, dict(patch_keep=1 - e.drop, cell=None, seed=e.seed), seconds)
     return masks, sum(seconds.values())
@@ -132,7 +148,7 @@ def _chosen(e, images, folder, device, settings):
             (learnt, losses), seconds = _timed(lambda: distribution_matching(images, e.keep, iterations=e.dm_iterations, width=e.dm_width, seed=e.seed, device=device))
             return dict(pixels=learnt.images.numpy(), labels=learnt.labels, seconds=seconds)
         made = Experiment("dm", e.seed, keep=e.keep, dm_iterations=e.dm_iterations, dm_width=e.dm_width)
-        learnt = _once(folder/"computed"/f"{made.key(images.fingerprint())}.npz", make)
+        learnt = _once(_computed(folder, made, images, "npz"), make)
         return ImageData(torch.from_numpy(learnt["pixels"]), learnt["labels"], images.classes, images.source, images.split), None, float(learnt["seconds"])
     if e.method == "random": (indices, counts), seconds = _timed(lambda: select("random", images.labels, e.keep, seed=e.seed))
     else:
@@ -150,7 +166,7 @@ def _chosen(e, images, folder, device, settings):
 # %% ../nbs/12_experiments.ipynb #2e6d26a5
 def _run_train(e, images, test, folder, device, settings):
     kept, counts, seconds = _chosen(e, images, folder, device, settings)
-    trained = train(kept, test, e.model, epochs=e.epochs, batch_size=e.batch_size, lr=e.lr, weight_decay=e.weight_decay, flip=e.flip, size=e.size, points=e.points, compile=settings.compile, seed=e.seed, device=device)
+    trained = train(kept, test, e.model, epochs=e.epochs, batch_size=e.batch_size, lr=e.lr, weight_decay=e.weight_decay, flip=e.flip, size=e.size, points=e.points, compile=bool(e.compile), seed=e.seed, device=device)
     return dict(accuracy=trained.accuracy, best=max(trained.curve.values()), curve=trained.curve, images=len(kept), quotas=counts, seconds=dict(compress=round(seconds, 3), train=round(trained.seconds, 3)))
 
 # %% ../nbs/12_experiments.ipynb #cc773853
@@ -252,7 +268,7 @@ def _work(experiments, folder, source, data_root, settings, device, threads=None
                     if any(row["key"] == key for row in read_rows(folder)): report(); continue
                     made_on = made_on or _made_on(device)
                     results = run(e, images, test, folder, settings, device)
-                    append_row(folder, dict(key=key, version=results_version, experiment=asdict(e), source=images.source, data=data, results=results, finished=datetime.now(timezone.utc).isoformat(timespec="seconds"), **made_on))
+                    append_row(folder, dict(key=key, version=results_version, experiment=asdict(e), source=images.source, data=data, weights=e.weights(), results=results, finished=datetime.now(timezone.utc).isoformat(timespec="seconds"), **made_on))
                     report()
             except Busy: later.append(e)
         if later and len(later) == len(waiting): time.sleep(1)
@@ -311,12 +327,20 @@ def find_rows(
     settings,       # `Settings` of the profile, which names the source
     data_root=None,
 ):                  # list of dicts
-    "The stored rows of these runs on this data, and no others. The data itself is only looked at where the source's name does not tell it: no run or runs on several sets of images are stored under it."
+    """The stored rows of these runs on this data, and no others. Images and files of weights are only looked at where their names
+    do not tell them: no run, or runs on several sets of images, are stored under it."""
     rows = read_rows(folder)
     of = {row["data"] for row in rows if row["source"] == settings.source}
-    data = of.pop() if len(of) == 1 else _fingerprint(*_load(settings.source, data_root)) if rows else None
+    if not rows: return []
+    data, known = of.pop() if len(of) == 1 else _fingerprint(*_load(settings.source, data_root)), _known_weights(rows)
     by_key = {row["key"]: row for row in rows}
-    return [by_key[key] for e in dict.fromkeys(experiments) if (key := e.key(data)) in by_key]
+    return [by_key[key] for e in dict.fromkeys(experiments) if (key := e.key(data, known)) in by_key]
+
+def _known_weights(rows):
+    "What `Experiment.weights` told of these runs, of names that meant one thing in all of them."
+    told = {pair for row in rows for pair in row.get("weights", {}).items()}
+    names = [text for text, _ in told]
+    return {text: content for text, content in told if names.count(text) == 1}
 
 def collect(experiments, folder, settings, *, data_root=None):
     "`find_rows` as a table."

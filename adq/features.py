@@ -9,7 +9,7 @@ __all__ = ['small_networks', 'narrow_networks', 'Extractor', 'check_network', 'b
 
 # %% ../nbs/02_features.ipynb #c76fd3f2
 import difflib, importlib.util, math, re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from .data import batches
-from .folders import once
+from .folders import content_hash, once
 from .tables import quiet_hub
 from .settings import autocast, check_positive, check_whole, pick_device, seeded
 
@@ -48,6 +48,12 @@ class Extractor:
         elif not Path(weights).is_file(): raise FileNotFoundError(f"extractor '{text}': weights '{weights}' are no file; expected imagenet, wheel, self:N with N at least 1, or the path of a file")
         if size is not None and size < 8: raise ValueError(f"extractor '{text}': size {size} is too small; expected at least 8 pixels")
         return cls(name, weights, size)
+
+    def identity(self):
+        """What features depend on: the text, with the hash of its content in place of a file of weights.
+        Raises `FileNotFoundError` where the file is not there."""
+        if self.weights == "imagenet" or self.weights.startswith("self:"): return str(self)
+        return str(replace(self, weights=content_hash(_wheel_file() if self.weights == "wheel" else self.weights)))
 
     def __str__(self): return f"{self.name}/{self.weights}" + (f"@{self.size}" if self.size else "")
 

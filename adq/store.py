@@ -66,8 +66,9 @@ class _Items(Dataset):
     def __init__(self, images, masks, codec): self.images, self.masks, self.codec = images, masks, codec
     def __len__(self): return len(self.images)
     def __getitem__(self, i):
+        pixels = self.images.images[i] # decoded even where its bytes are stored as they are: nothing is stored that cannot be read
         source = self.images.encoded.data(i) if self.codec in ("jpeg", "original") and self.images.encoded is not None else None
-        return None if self.codec == "original" else self.images.images[i], None if self.masks is None else torch.from_numpy(self.masks[i]), source
+        return None if self.codec == "original" else pixels, None if self.masks is None else torch.from_numpy(self.masks[i]), source
 
 class _Encode:
     "Collate items into their encoded bytes."
@@ -80,9 +81,10 @@ class _Encode:
             else: pixels = [fill_mean(p[None], m[None], self.cell)[0] for p, m in zip(pixels, masks)]
         return [encode(p, self.codec, s) for p, s in zip(pixels, sources)]
 
-def _schema(classes):
+def _schema(classes, bin_type="int16"):
     import datasets
-    return datasets.Features(image=datasets.Image(), label=datasets.ClassLabel(names=classes), index=datasets.Value("int64"), bin=datasets.Value("int16"), mask=datasets.Value("binary")).arrow_schema
+    return datasets.Features(image=datasets.Image(), label=datasets.ClassLabel(names=classes), index=datasets.Value("int64"),
+                             bin=datasets.Value(bin_type), mask=datasets.Value("binary")).arrow_schema
 
 class _Shards:
     "Row groups into numbered Parquet files."
@@ -122,19 +124,21 @@ def write(
     bins=None,      # ints (n,): their bins; None = 0
     about=None,     # dict: what else compressed.json shall tell
 ):
-    "Write shards and compressed.json. Raises `ValueError` for a codec that does not fit or masks of other images."
+    "Write shards and compressed.json. Raises `ValueError` for a codec that does not fit, masks of other images, or a damaged image."
     sizes = images.sizes
     cell = check_cell(cell, sizes) if masks is not None else None
     codec = check_codec(codec, images, cell)
     _check_masks(masks, sizes, cell)
     indices, bins = np.arange(len(images)) if indices is None else indices, np.zeros(len(images), int) if bins is None else bins
+    bin_type = "int16" if np.max(bins) < 2**15 else "int32"
     (folder/"data").mkdir()
-    shards, done, rows = _Shards(folder/"data", _schema(images.classes)), 0, []
+    shards, done, rows = _Shards(folder/"data", _schema(images.classes, bin_type)), 0, []
     def flush():
         nonlocal done, rows
         part = slice(done, done + len(rows))
         packed = [None]*len(rows) if masks is None else [np.packbits(m).tobytes() for m in masks[part]]
-        shards.write(dict(image=[dict(bytes=r, path=None) for r in rows], label=images.labels[part], index=np.asarray(indices[part], np.int64), bin=np.asarray(bins[part], np.int16), mask=packed))
+        shards.write(dict(image=[dict(bytes=r, path=None) for r in rows], label=images.labels[part],
+                          index=np.asarray(indices[part], np.int64), bin=np.asarray(bins[part], bin_type), mask=packed))
         done, rows = part.stop, []
     waiting = 0
     for encoded in decode(_Items(images, masks, codec), _at_once(sizes), _Encode(codec, cell)):
@@ -144,7 +148,8 @@ def write(
             if len(rows) >= 1000 or waiting >= group_bytes: flush(); waiting = 0
     if rows: flush()
     files = shards.finish()
-    about = dict(format=format_version, adq=adq.__version__, versions=_versions(), kept=len(images), cell=cell, codec=codec, classes=images.classes) | (about or {})
+    about = dict(format=format_version, adq=adq.__version__, versions=_versions(), kept=len(images), cell=cell, codec=codec,
+                 classes=images.classes, bin_type=bin_type) | (about or {})
     about["bytes"] = about.get("bytes", {}) | dict(sampled=images.nbytes, stored=sum(f["bytes"] for f in files))
     (folder/"compressed.json").write_text(json.dumps(about | dict(shards=files)), encoding="utf-8")
 
@@ -179,7 +184,7 @@ def _unpacked_bytes(metadata): return sum(metadata.row_group(k).total_byte_size 
 def _open_table(folder, about):
     "The rows as a memory-mapped table."
     import datasets
-    expected = _schema(about["classes"])
+    expected = _schema(about["classes"], "int32" if about.get("bin_type") == "int32" else "int16")
     for s in about["shards"]:
         try: metadata = pq.read_metadata(Path(folder)/s["name"])
         except (pa.ArrowException, OSError) as e: raise ValueError(f"'{folder}' is damaged: {s['name']} is not a Parquet file that can be read ({e})") from e
@@ -288,7 +293,7 @@ def _header(about, name, num_bytes):
     source = about.get("settings", {}).get("source", "")
     data = huggingface_hub.DatasetCardData(pretty_name=name, size_categories=[_size_categories[max(0, len(str(about["kept"])) - 3)]], task_categories=["image-classification"], source_datasets=[source[3:]] if source.startswith("hf:") else None,
                                            tags=["adq", "dataset-compression", "coreset-selection"], configs=[dict(config_name="default", data_files=[dict(split="train", path="data/train-*")])])
-    info = datasets.DatasetInfo(features=datasets.Features.from_arrow_schema(_schema(about["classes"])), splits=dict(train=dict(name="train", num_bytes=num_bytes, num_examples=about["kept"])), download_size=about["bytes"]["stored"], dataset_size=num_bytes)
+    info = datasets.DatasetInfo(features=datasets.Features.from_arrow_schema(_schema(about["classes"], about.get("bin_type", "int16"))), splits=dict(train=dict(name="train", num_bytes=num_bytes, num_examples=about["kept"])), download_size=about["bytes"]["stored"], dataset_size=num_bytes)
     datasets.info.DatasetInfosDict(default=info).to_dataset_card_data(data)
     return data
 
@@ -324,6 +329,8 @@ class _Filled(Encoded):
     def __getitem__(self, i):
         pixels = super().__getitem__(i)
         return self.filler(pixels[None], torch.from_numpy(self.masks[i])[None], self.cell)[0]
+
+    def data(self, i): return self[i].numpy().tobytes() # what is read, for the fingerprint
 
     def subset(self, indices):
         masks = self.masks[indices] if isinstance(self.masks, np.ndarray) else [self.masks[i] for i in indices]
