@@ -192,7 +192,8 @@ def _load(args, source, split):
 
 def _note(args, text):
     "A line on standard error, once; under torchrun the first process speaks."
-    if text not in args.said and int(os.environ.get("RANK", 0)) == 0: print(f"adq: note: {text}", file=sys.stderr, flush=True)
+    if text not in args.said and int(os.environ.get("RANK", 0)) == 0:
+        print(f"adq: note: {text}", file=sys.stderr, flush=True)
     args.said.add(text)
 
 def _say(args, result, text): print(strict_json(result) if args.json else text)
