@@ -75,6 +75,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                          'adq.cli._make_page': ('cli.html#_make_page', 'adq/cli.py'),
                          'adq.cli._memory': ('cli.html#_memory', 'adq/cli.py'),
                          'adq.cli._memory_told': ('cli.html#_memory_told', 'adq/cli.py'),
+                         'adq.cli._note': ('cli.html#_note', 'adq/cli.py'),
                          'adq.cli._number': ('cli.html#_number', 'adq/cli.py'),
                          'adq.cli._options': ('cli.html#_options', 'adq/cli.py'),
                          'adq.cli._page_parameters': ('cli.html#_page_parameters', 'adq/cli.py'),

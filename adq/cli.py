@@ -187,10 +187,14 @@ def _load(args, source, split):
     from adq.sources import load_images
     columns = {name: value for name in ("label", "image") if (value := getattr(args, name)) is not None}
     images = load_images(source, split, data_root=args.data_root, **columns)
-    for note in getattr(images, "notes", ()):
-        if note not in args.said and int(os.environ.get("RANK", 0)) == 0: print(f"adq: note: {note}", file=sys.stderr)
-        args.said.add(note)
+    for text in getattr(images, "notes", ()): _note(args, text)
     return images
+
+def _note(args, text):
+    "A line on standard error, once; under torchrun the first process speaks."
+    if text not in args.said and int(os.environ.get("RANK", 0)) == 0:
+        print(f"adq: note: {text}", file=sys.stderr, flush=True)
+    args.said.add(text)
 
 def _say(args, result, text): print(strict_json(result) if args.json else text)
 
