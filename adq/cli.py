@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from . import __version__
-from .bins import graphcut_bins
+from .arrays import read_features, read_labels
+from .bins import bin_numbers, graphcut_bins
 from .data import load_images
 from .experiments import find_rows, imagenet_store, page_runs, read_rows, sweep
 from .features import processes
@@ -95,20 +96,15 @@ def run_compress(args):
          (f"quotas  {' '.join(map(str, chosen.quotas))} of bins of {' '.join(map(str, sorted({len(b) for b in chosen.bins})))}\n" if args.method != "random" else "") +
          f"stages  {', '.join(f'{k} {v:.1f} s' for k, v in chosen.seconds.items())}\nstored  {_sizes(about)}\nwritten {args.out} in {seconds:.1f} s, peak memory of this process {_memory():,.0f} MB")
 
-def _array(name, path):
-    try: return np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError: raise
-    except (ValueError, OSError, EOFError) as e: raise ValueError(f"{name} '{path}' is not a NumPy array file (.npy): {e}") from e
-
 def run_bins(args):
     check_new(args.out, args.force)
-    features, labels, start = _array("features", args.features), args.labels and np.asarray(_array("labels", args.labels)), time.perf_counter()
+    features = read_features(args.features)
+    labels, start = args.labels and read_labels(args.labels, len(features)), time.perf_counter()
     bins = graphcut_bins(features, labels, args.n_bins, progress=True)
     seconds, order = time.perf_counter() - start, np.concatenate(bins)
-    bin_of = np.repeat(np.arange(len(bins)), [len(b) for b in bins])[np.argsort(order)].astype(np.uint16)
     about = dict(features=str(args.features), shape=list(features.shape), labels=args.labels and str(args.labels), sizes=[len(b) for b in bins], seconds=round(seconds, 3), adq=__version__)
     with new_folder(args.out, args.force) as folder:
-        np.save(folder/"bins.npy", bin_of); np.save(folder/"order.npy", order)
+        np.save(folder/"bins.npy", bin_numbers(bins)); np.save(folder/"order.npy", order)
         (folder/"bins.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
     _say(args, about | dict(out=str(args.out)), f"{len(features):,} samples of {features.shape[1]} dimensions" + ("" if labels is None else f", {len(np.unique(labels))} classes") +
          f"\nbins    {' '.join(map(str, about['sizes']))} samples, in {seconds:.1f} s, peak memory {_memory():,.0f} MB\nwritten {args.out}: bins.npy (bin of each sample), order.npy (samples bin by bin, in order of selection)")
@@ -311,9 +307,12 @@ def _parser():
     p.add_argument("--work", type=Path, metavar="FOLDER", help="keep finished stages here (default: DIR.work, removed at the end); a run that was cut off goes on from them")
     p.add_argument("--cluster", metavar="ADDRESS", help="make features, bins and scores on a Ray cluster: auto (one that runs here, or a local one), or its host:port")
     compressing(p, share); seeded(p); output(p, True)
-    p = bare("bins", run_bins, "Make bins of embeddings of anything", "adq bins features.npy --labels labels.npy --bins 10 --out bins", "FEATURES.npy --out DIR")
-    p.add_argument("features", type=Path, metavar="FEATURES.npy", help="array of floats (N, D); it is mapped, not read at once")
-    p.add_argument("--labels", type=Path, metavar="LABELS.npy", help="array of whole numbers (N,): each class is binned for itself (default: all as one)")
+    p = bare("bins", run_bins, "Make bins of embeddings of anything",
+             "adq bins features.npy --labels labels.npy --bins 10 --out bins", "FEATURES --out DIR")
+    p.add_argument("features", metavar="FEATURES", help="numbers (N, D) in a .npy (mapped, not read at once), "
+                   ".npz, .csv or .txt file; of several arrays one, as in all.npz:features")
+    p.add_argument("--labels", metavar="LABELS", help="numbers or names of classes (N,) in such a file, or a "
+                   "column, as in all.csv:class; each class is binned for itself (default: all as one)")
     p.add_argument("--bins", type=_whole, dest="n_bins", default=10, help="number of bins (default: 10)")
     output(p, True)
     p = bare("info", run_info, "Tell what a compressed set holds and how big it is", "adq info small --verify", "DIR")

@@ -16,6 +16,7 @@ import matplotlib.pyplot as plt, numpy as np, seaborn as sns, timm, torch
 from fastcore.basics import patch
 
 import adq
+from .arrays import as_labels, check_features
 from .bins import graphcut_bins
 from .data import ImageData
 from .diversity import augment_view, diversity as bin_diversity
@@ -155,15 +156,15 @@ def _check_samples(images, features, labels, representativeness, diversity, meth
     if images is not None and not isinstance(images, ImageData): raise ValueError(f"images is {type(images).__name__}; expected ImageData, as load_images returns")
     if images is None and features is None: raise ValueError("there are neither images nor features; expected one of them")
     if images is not None and labels is not None: raise ValueError("labels are those of the images; expected labels=None beside images")
+    if features is not None: check_features(features)
     n = len(images if images is not None else features)
     if features is not None and len(features) != n: raise ValueError(f"features has {len(features)} rows for {n} images; expected one each")
     if images is None:
-        if labels is not None and np.shape(labels) != (n,): raise ValueError(f"labels has shape {np.shape(labels)}; expected ({n},), one for each row of features")
         if patch_keep < 1: raise ValueError(f"patch_keep is {patch_keep} where there are no images; expected 1")
         if method == "adq" and (representativeness is None or diversity is None): raise ValueError("method 'adq' takes its scores from images; without images expected representativeness and diversity, or method 'dq'")
     for name, score in dict(representativeness=representativeness, diversity=diversity).items():
         if score is not None and not callable(score) and (np.shape(score) != (n,) or not np.isfinite(score).all()): raise ValueError(f"{name} has shape {np.shape(score)}; expected a finite number for each of {n} samples, or a function of the bins")
-    return n, images.labels if images is not None else None if labels is None else np.asarray(labels)
+    return n, images.labels if images is not None else None if labels is None else as_labels(labels, n)
 
 def _check(images, n, labels, keep, patch_keep, cell, alpha, n_bins, method, extractor, patch, temperature, seed, dtype, device):
     "Everything else that can be refused before the first second of work."
@@ -205,8 +206,8 @@ def compress(
     temperature=0.07,               # τ of the diversity score
     flip=True,                      # mirror images when the extractor trains itself
     seed=0,
-    features=None,                  # float (N, D) to make the bins by, in place of the extractor's
-    labels=None,                    # int (N,) classes where there are no images; None = all one class
+    features=None,                  # numbers (N, D) to make the bins by, in place of the extractor's
+    labels=None,                    # (N,) numbers or names of classes where there are no images; None = one class
     representativeness=None,        # RS of one's own in place of Eq. 3: float (N,), averaged over each bin, or a function of the list of bins
     diversity=None,                 # DS of one's own in place of Eq. 4–5, the same
     dtype="float32",                # of the extractor's features, or "float16"
