@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['small_networks', 'narrow_networks', 'Extractor', 'check_network', 'build_model', 'Network', 'pixel_statistics',
            'crop_and_flip', 'check_recipe', 'make_optimizer', 'processes', 'fit', 'accuracy', 'read_weights',
-           'load_extractor', 'output_gradient', 'encode_batches', 'gather', 'extract_features', 'fit_classifier']
+           'input_size', 'load_extractor', 'output_gradient', 'encode_batches', 'gather', 'extract_features',
+           'check_last_layer', 'fit_classifier']
 
 # %% ../nbs/02_features.ipynb #c76fd3f2
 import difflib, importlib.util, math, re
@@ -254,8 +255,19 @@ def _put_weights(model, state, path, by_order=False):
         raise ValueError(f"'{path}' does not fit {type(model).__name__}: {wrong[0] + ' is absent or of another shape' if wrong else min(extra) + ' is not part of it'}")
     model.load_state_dict(state, strict=False)
 
-def _pretrained(spec, n_classes):
-    size = spec.size or timm.get_pretrained_cfg(spec.name.removesuffix("_narrow")).input_size[-1]
+def input_size(
+    extractor, # `Extractor` or its text
+    images,    # `ImageData`
+):             # int
+    "Side in pixels that images are brought to. Raises `ValueError` where that is not said and images differ in size."
+    spec = Extractor.parse(extractor)
+    if spec.size: return spec.size
+    if not spec.weights.startswith("self:"):
+        return timm.get_pretrained_cfg(spec.name.removesuffix("_narrow")).input_size[-1]
+    if images.in_memory: return images.shape[-1]
+    raise ValueError(f"extractor '{spec}' trains on images of different sizes; expected an input size, as {spec}@128")
+
+def _pretrained(spec, n_classes, size):
     mean, std = IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
     if spec.weights == "imagenet":
         try:
@@ -283,10 +295,9 @@ def load_extractor(
 ):                  # `Network` in evaluation mode on the device
     "Make the feature extractor f. Raises `ValueError` for what does not fit, `FileNotFoundError` for weights that cannot be had."
     spec, device = Extractor.parse(extractor), pick_device(device)
+    size = input_size(spec, images)
     with seeded(seed):
-        if not spec.weights.startswith("self:"): return _pretrained(spec, len(images.classes)).to(device).eval()
-        size = spec.size or (images.shape[-1] if images.in_memory else None)
-        if size is None: raise ValueError(f"extractor '{spec}' trains on images of different sizes; expected an input size, for example {spec}@128")
+        if not spec.weights.startswith("self:"): return _pretrained(spec, len(images.classes), size).to(device).eval()
         network = Network(build_model(spec.name, len(images.classes), size), size, *pixel_statistics(images, size)).to(device)
     if trained and Path(trained).is_file():
         network.load_state_dict(torch.load(trained, map_location=device, weights_only=True))
@@ -379,14 +390,21 @@ def extract_features(
     return tuple(outputs) if returns == "gradient" else outputs[0]
 
 # %% ../nbs/02_features.ipynb #efddbe2b
+def check_last_layer(model):
+    "Raises `ValueError` for a timm model whose last layer is not a linear one with a bias."
+    layer = model.get_classifier()
+    if not isinstance(layer, nn.Linear) or layer.bias is None:
+        kind = type(layer).__name__
+        raise ValueError(f"the last layer of {type(model).__name__} is {kind}; expected a linear one with a bias")
+
 def fit_classifier(
     network,   # `Network` whose last layer is linear; changed in place
     embedding, # float (N, D), as `extract_features(images, network)` returns
     labels,    # int (N,)
 ):             # the network
     "Replace the last layer by linear discriminant analysis with Ledoit–Wolf shrinkage. A class without images keeps zero weights. Raises `ValueError` where the last layer is not linear or the images are not more than their classes."
+    check_last_layer(network.model)
     layer = network.model.get_classifier()
-    if not isinstance(layer, nn.Linear) or layer.bias is None: raise ValueError(f"the last layer of {type(network.model).__name__} is {type(layer).__name__}; expected a linear one with a bias")
     if len(embedding) <= (present := len(np.unique(labels))): raise ValueError(f"embedding has {len(embedding)} images of {present} classes, too few to fit a classifier; expected more images than classes")
     lda = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(embedding, labels)
     weight, bias = lda.coef_, lda.intercept_
