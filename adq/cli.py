@@ -20,11 +20,11 @@ from .data import load_images
 from .experiments import find_rows, imagenet_store, page_runs, read_rows, sweep
 from .features import processes
 from .figures import index_page
-from .patches import check_cell, check_reconstructor
+from .patches import check_cell, check_reconstructor, pick_reconstructor
 from .pipeline import compress, here, methods
 from .report import add_accuracy, execute_page, import_papermill, make_report, pages_folder
 from .settings import Settings, check_share, check_whole, load_settings, package_folder, parse_setting, pick_device, torchrun
-from .store import check_codec, check_new, codecs, in_bytes, load, load_indices, new_folder, read_about, verify
+from .store import check_codec, check_new, codecs, fill, in_bytes, load, load_indices, new_folder, read_about, verify
 from .train import compare, summarise, train
 
 # %% ../nbs/16_cli.ipynb #e4b786dc
@@ -109,29 +109,51 @@ def run_bins(args):
     _say(args, about | dict(out=str(args.out)), f"{len(features):,} samples of {features.shape[1]} dimensions" + ("" if labels is None else f", {len(np.unique(labels))} classes") +
          f"\nbins    {' '.join(map(str, about['sizes']))} samples, in {seconds:.1f} s, peak memory {_memory():,.0f} MB\nwritten {args.out}: bins.npy (bin of each sample), order.npy (samples bin by bin, in order of selection)")
 
+def _warn(text): print(f"adq: {text}", file=sys.stderr, flush=True)
+
+def _pick_reconstructor(args, images):
+    "What fills dropped patches; a word where it is not the profile's."
+    default = load_settings(args.profile).reconstruct
+    chosen = pick_reconstructor(args.reconstruct, default, images)
+    if args.reconstruct is None and chosen != default:
+        _warn(f"dropped patches are filled by {chosen}, because {default} of profile {args.profile} is trained on "
+              "images of one size in memory, and these differ or are too many; --reconstruct says otherwise")
+    return chosen
+
 def run_train(args):
     options = _settings(args, "model", "epochs", "batch_size", "lr", "weight_decay", "flip", "compile")
-    reconstruct = _settings(args, "reconstruct")["reconstruct"]
-    compressed = (Path(args.source)/"compressed.json").is_file()
+    reconstruct, compressed = None, (Path(args.source)/"compressed.json").is_file()
     if compressed:
         if args.indices: raise ValueError(f"--indices {args.indices} chooses from original images, and source '{args.source}' is a compressed set; expected one or the other")
         if not args.test: raise ValueError(f"source '{args.source}' is a compressed set, which holds training images only; expected --test with the source of the test images")
-        check_reconstructor(reconstruct)
+        if args.reconstruct: check_reconstructor(args.reconstruct)
     elif args.reconstruct: raise ValueError(f"--reconstruct {args.reconstruct} fills dropped patches, and source '{args.source}' is not a compressed set; expected a folder that adq compress wrote")
     test = load_images(args.test or args.source, "test", data_root=args.data_root)
-    if compressed: images = load(args.source, reconstruct=reconstruct, device=args.device, flip=options["flip"], seed=args.seed, progress=True)
+    if compressed:
+        images = load(args.source, device=args.device)
+        if images.masks is not None:
+            reconstruct = _pick_reconstructor(args, images)
+            images = fill(images, images.masks, reconstruct, cell=images.about["cell"], device=args.device,
+                          flip=options["flip"], seed=args.seed, progress=True)
     else: images = load_images(args.source, "train", data_root=args.data_root)
     if args.indices: images = images.subset(load_indices(args.indices, images)[0])
     with torchrun(args.device) as device:
         first = processes()[0] == 0
         trained = train(images, test, size=_size(args), seed=args.seed, device=device, progress=first, **options)
     if not first: return
-    result = dict(accuracy=trained.accuracy, images=trained.images, model=options["model"], epochs=trained.epochs, seed=args.seed, seconds=round(trained.seconds, 1), images_per_second=round(trained.images_per_second))
+    result = dict(accuracy=trained.accuracy, images=trained.images, model=options["model"], epochs=trained.epochs,
+                  reconstruct=reconstruct, seed=args.seed, seconds=round(trained.seconds, 1),
+                  images_per_second=round(trained.images_per_second))
     folder, stored = Path(args.source) if compressed else args.indices, ""
+    filled = f"\nfilled  dropped patches by {reconstruct}" if reconstruct else ""
     if folder and os.access(folder, os.W_OK):
-        add_accuracy(folder, result | dict(trained_on="the set" if compressed else "its images in their original form", reconstruct=reconstruct if compressed else None, size=_size(args), test=f"{test.source} {test.split}", device=str(device), adq=__version__))
+        trained_on = "the set" if compressed else "its images in their original form"
+        made = dict(size=_size(args), test=f"{test.source} {test.split}", device=str(device), adq=__version__)
+        add_accuracy(folder, result | dict(trained_on=trained_on) | made)
         stored = f"\nstored  {folder/'accuracy.jsonl'}"
-    _say(args, result, f"{images}\ntop-1   {trained.accuracy:.2%} on the test images\ntrained {options['model']}, {trained.epochs} epochs on {trained.images:,} images in {trained.seconds:.1f} s ({trained.images_per_second:,.0f} images/s){stored}")
+    speed = f"{trained.seconds:.1f} s ({trained.images_per_second:,.0f} images/s)"
+    _say(args, result, f"{images}\ntop-1   {trained.accuracy:.2%} on the test images{filled}\n"
+         f"trained {options['model']}, {trained.epochs} epochs on {trained.images:,} images in {speed}{stored}")
 
 def run_report(args):
     start = time.perf_counter()
@@ -157,9 +179,10 @@ def _describe(args, about):
 def run_compare(args):
     if args.out: _check_output(args)
     compressing, training = _settings(args, "alpha", "n_bins", "extractor", "patch", "temperature", "flip"), _settings(args, "model", "epochs", "batch_size", "lr", "weight_decay", "flip", "compile")
-    seeds, keep, reconstruct = _settings(args, "seeds")["seeds"], _keep(args), _settings(args, "reconstruct")["reconstruct"]
+    seeds, keep = _settings(args, "seeds")["seeds"], _keep(args)
     patch_keep = 1 - _settings(args, "drop")["drop"] if args.patch_keep is None else args.patch_keep
     images, test = (load_images(args.source, split, data_root=args.data_root) for split in ("train", "test"))
+    reconstruct = _pick_reconstructor(args, images) if "adq+drop" in args.methods else None
     report = lambda row: print(f"seed {row['seed']} {row['method']:>8}  {row['images']:>7,} images  top-1 {row['accuracy']:.2%}", file=sys.stderr, flush=True)
     rows, first = compare(images, test, keep, methods=args.methods, patch_keep=patch_keep, reconstruct=reconstruct, seeds=seeds, compressing=compressing, training=training | {"size": _size(args)}, device=args.device, report=report)
     table = summarise(rows)
