@@ -92,6 +92,7 @@ def build_model(
     try:
         with torch.no_grad(): model.eval()(torch.zeros(1, 3, size, size))
     except (RuntimeError, AssertionError, ValueError) as e: raise ValueError(f"network '{name}' does not take images of {size} pixels ({e}); expected a larger size, or another network") from e
+    model.built_as = name
     return model.train()
 
 def _small_stem(model, width):
@@ -117,6 +118,9 @@ class Network(nn.Module):
 
     @property
     def device(self): return self.mean.device
+
+    @property
+    def name(self): return getattr(self.model, "built_as", type(self.model).__name__)
 
     def prepare(self, pixels):
         "uint8 (B, 1 or 3, H, W) -> normalised float (B, 3, H, W), channels last."
@@ -169,6 +173,13 @@ def processes():
     "Rank of this process and number of processes that train together under torchrun; (0, 1) alone."
     return (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
 
+def _check_finite(network, loss, epoch, epochs, lr):
+    "Raises `ValueError` for a training that diverged; looked at once an epoch, because a look waits for the device."
+    state = [loss, *(tensor for tensor in network.state_dict().values() if tensor.is_floating_point())]
+    if torch.stack([tensor.isfinite().all() for tensor in state]).all(): return
+    raise ValueError(f"the training of {network.name} diverged in epoch {epoch} of {epochs} at lr {lr:g}: its loss is "
+                     f"{float(loss):g}, its weights are lost; try a smaller lr, such as {lr/10:g}, or another network")
+
 def fit(
     network,           # `Network`, already on its device
     images,            # `ImageData`
@@ -184,7 +195,8 @@ def fit(
     after_epoch=lambda epoch: None, # called with 1, 2, …; may put the network in evaluation mode
     progress=False,    # show a progress bar
 ):                     # the network, trained and in evaluation mode
-    "Train with a cosine schedule on augmented batches. Same seed, same device: same weights."
+    """Train with a cosine schedule on augmented batches. Same seed, same device: same weights.
+    Raises `ValueError` for a recipe out of range, or a training that diverges."""
     check_recipe(epochs, batch_size, lr)
     rank, world = processes()
     if len(images) < 2*world: raise ValueError(f"images has {len(images)} image{'s'*(len(images) != 1)}; expected at least {2*world} to train on")
@@ -211,6 +223,7 @@ def fit(
                 optimizer.step(); schedule.step()
             if world > 1:
                 for buffer in network.buffers(): distributed.broadcast(buffer, 0) # running statistics are those of the first process
+            _check_finite(network, loss.detach(), epoch, epochs, lr)
             after_epoch(epoch)
     network.classifies = True
     return network.eval()
@@ -344,9 +357,17 @@ def encode_batches(
     order=None,          # ints: which images, in which order; None = all, in theirs
     dtype="float32",
 ):                       # iterator of lists: the features of a batch, and the output gradient where asked for
-    "Features batch by batch; a random transform draws from torch's generator as it stands. Raises `ValueError` for features that float16 cannot hold."
+    """Features batch by batch; a random transform draws from torch's generator as it stands.
+    Raises `ValueError` for features that are not finite or that float16 cannot hold."""
+    done = 0
     for pixels, labels in batches(images, batch_size, size=network.size, order=order, device=network.device):
-        parts = [p.cpu().numpy().astype(dtype) for p in _encode(network, transform(pixels) if transform else pixels, labels, returns)]
+        parts = [p.cpu().numpy() for p in _encode(network, transform(pixels) if transform else pixels, labels, returns)]
+        if not (finite := np.isfinite(parts[0]).all(1)).all():
+            row = done + int(finite.argmin())
+            raise ValueError(f"the features of image {row if order is None else order[row]} by {network.name} are not "
+                             "finite; expected another extractor, or other weights: these diverged or are damaged")
+        done += len(pixels)
+        parts = [p.astype(dtype) for p in parts]
         if dtype == "float16" and np.isinf(parts[0]).any(): raise ValueError("a feature is larger than float16 can hold, 65504; expected dtype float32")
         yield parts
 
