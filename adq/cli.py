@@ -75,6 +75,17 @@ def _where(address):
         raise ValueError("--cluster needs Ray, which is not installed; pip install 'adq[cluster]'") from None
     return Cluster(address)
 
+def _warn(text): print(f"adq: {text}", file=sys.stderr, flush=True)
+
+def _warn_of_classes(chosen):
+    "A word where a class keeps no image, and at which ratio each would."
+    names = [chosen.images.classes[label] for label in chosen.left_out()]
+    if not names: return names
+    few, every = ", ".join(names[:5]) + ", …"*(len(names) > 5), len(np.unique(chosen.labels))
+    enough = chosen.keep_every_class()
+    _warn(f"{len(names)} of {every} classes keep no image: {few}; --keep {enough:g} would keep one of each")
+    return names
+
 def run_compress(args):
     _check_output(args)
     options = _settings(args, "alpha", "n_bins", "extractor", "patch", "temperature", "flip")
@@ -88,10 +99,14 @@ def run_compress(args):
     except KeyboardInterrupt:
         if work.exists(): args.left = f"finished stages are in {work}, and the same command goes on from them"
         raise
+    left_out = _warn_of_classes(chosen)
     chosen.save(args.out, args.force, args.codec, _shell_line(args))
     if not args.work: shutil.rmtree(work, ignore_errors=True)
     seconds, about = time.perf_counter() - start, read_about(args.out)
-    _say(args, dict(out=str(args.out), method=args.method, images=len(images), kept=len(chosen.indices), patch_keep=args.patch_keep, bytes=about["bytes"], quotas=chosen.quotas.tolist(), stages=chosen.seconds, seconds=round(seconds, 1), peak_mb=round(_memory())),
+    result = dict(out=str(args.out), method=args.method, images=len(images), kept=len(chosen.indices), left_out=left_out,
+                  patch_keep=args.patch_keep, bytes=about["bytes"], quotas=chosen.quotas.tolist(), stages=chosen.seconds,
+                  seconds=round(seconds, 1), peak_mb=round(_memory()))
+    _say(args, result,
          f"{images}\nkept    {len(chosen.indices):,} ({len(chosen.indices)/len(images):.1%}) by {args.method}" + (f", {args.patch_keep:.0%} of the patches of each" if args.patch_keep < 1 else "") + "\n" +
          (f"quotas  {' '.join(map(str, chosen.quotas))} of bins of {' '.join(map(str, sorted({len(b) for b in chosen.bins})))}\n" if args.method != "random" else "") +
          f"stages  {', '.join(f'{k} {v:.1f} s' for k, v in chosen.seconds.items())}\nstored  {_sizes(about)}\nwritten {args.out} in {seconds:.1f} s, peak memory of this process {_memory():,.0f} MB")
@@ -108,8 +123,6 @@ def run_bins(args):
         (folder/"bins.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
     _say(args, about | dict(out=str(args.out)), f"{len(features):,} samples of {features.shape[1]} dimensions" + ("" if labels is None else f", {len(np.unique(labels))} classes") +
          f"\nbins    {' '.join(map(str, about['sizes']))} samples, in {seconds:.1f} s, peak memory {_memory():,.0f} MB\nwritten {args.out}: bins.npy (bin of each sample), order.npy (samples bin by bin, in order of selection)")
-
-def _warn(text): print(f"adq: {text}", file=sys.stderr, flush=True)
 
 def _pick_reconstructor(args, images):
     "What fills dropped patches; a word where it is not the profile's."

@@ -133,6 +133,23 @@ def resample(self:Compressed,
     masks = patch_masks(self.images, indices, self.network, settings, seconds)
     return replace(self, settings=settings, quotas=counts, indices=indices, masks=masks, seconds=seconds)
 
+# %% ../nbs/09_pipeline.ipynb #886ee262
+@patch
+def left_out(self:Compressed): # array of labels, ascending
+    "The classes of the whole set that keep no sample."
+    return np.empty(0, int) if self.labels is None else np.setdiff1d(self.labels, self.labels[self.indices])
+
+@patch
+def keep_every_class(self:Compressed): # float
+    "A data keep ratio at which the same seed keeps a sample of every class; half a percent fewer images do not."
+    classes, low, high = np.unique(self.labels), 0, 200
+    while high - low > 1:
+        middle = (low + high)//2
+        keep = middle/200*self.settings["patch_keep"]
+        _, indices = _draw(self.bins, self.importance, self.labels, self.settings | dict(keep=keep))
+        low, high = (low, middle) if len(np.unique(self.labels[indices])) == len(classes) else (middle, high)
+    return high/200*self.settings["patch_keep"]
+
 # %% ../nbs/09_pipeline.ipynb #4410d933
 class _Stages:
     "Runs the stages, takes their seconds, and with a work folder keeps their arrays."
