@@ -193,12 +193,16 @@ def rank_patches(
 def check_cell(
     cell,  # side of a cell in pixels, or None
     sizes, # int (N, 2) heights and widths
+    name="image {}".format, # what to call an image by its place, in messages
 ):         # the side of a cell
     "The cell to use. Raises `ValueError` for one that leaves the smallest image a single cell."
-    smallest = int(sizes.min())
-    if cell is None: return cell_side(smallest)
-    check_whole("cell", cell, 1, max(1, smallest//2))
-    return int(cell)
+    smallest, image = int(sizes.min()), int(sizes.min(1).argmin())
+    told = f"{name(image)} has {sizes[image][0]}×{sizes[image][1]} pixels"
+    if cell is None and smallest >= 4: return cell_side(smallest)
+    if cell is None: raise ValueError(f"{told}, too few to be cut into patches; expected at least 4 a side, or whole images")
+    check_whole("cell", cell, 1)
+    if cell <= max(1, smallest//2): return int(cell)
+    raise ValueError(f"cell is {cell}; expected a whole number from 1 to {max(1, smallest//2)}, as {told}")
 
 # %% ../nbs/07_patches.ipynb #f96b6428
 def drop_patches(
