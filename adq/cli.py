@@ -16,12 +16,12 @@ import numpy as np
 from . import __version__
 from .arrays import read_features, read_labels
 from .bins import bin_numbers, graphcut_bins
-from .data import load_images
+from .data import load_images, writable
 from .experiments import find_rows, imagenet_store, page_runs, read_rows, sweep
 from .features import processes
 from .figures import index_page
 from .patches import check_cell, check_reconstructor, pick_reconstructor
-from .pipeline import compress, here, methods
+from .pipeline import check_dropping, compress, here, methods
 from .report import add_accuracy, execute_page, import_papermill, make_report, pages_folder
 from .settings import Settings, check_share, check_whole, load_settings, package_folder, parse_setting, pick_device, torchrun
 from .store import check_codec, check_new, codecs, fill, in_bytes, load, load_indices, new_folder, read_about, verify
@@ -57,7 +57,7 @@ def _sizes(about):
 
 def _memory(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/(2**20 if sys.platform == "darwin" else 2**10) # MB; the system counts in bytes or in kB
 
-def _say(args, result, text): print(json.dumps(result) if args.json else text)
+def _say(args, result, text): print(json.dumps(result) if args.json else writable(text))
 
 def _shell_line(args):
     "The command as it could be typed; of absolute folders that it wrote to only the names, which are those of this machine."
@@ -75,7 +75,7 @@ def _where(address):
         raise ValueError("--cluster needs Ray, which is not installed; pip install 'adq[cluster]'") from None
     return Cluster(address)
 
-def _warn(text): print(f"adq: {text}", file=sys.stderr, flush=True)
+def _warn(text): print(f"adq: {writable(text)}", file=sys.stderr, flush=True)
 
 def _warn_of_classes(chosen):
     "A word where a class keeps no image, and at which ratio each would."
@@ -91,6 +91,7 @@ def run_compress(args):
     options = _settings(args, "alpha", "n_bins", "extractor", "patch", "temperature", "flip")
     start, keep = time.perf_counter(), _keep(args, args.patch_keep)
     images = load_images(args.source, args.split, data_root=args.data_root)
+    if args.patch_keep < 1: check_dropping(images, options["extractor"], args.cell)
     check_codec(args.codec, images, check_cell(args.cell, images.sizes) if args.patch_keep < 1 else None)
     if args.work and args.work.exists() and not args.work.is_dir(): raise ValueError(f"work folder '{args.work}' is a file; expected a folder")
     work = args.work or args.out.with_name(f"{args.out.resolve().name}.work")
@@ -103,9 +104,9 @@ def run_compress(args):
     chosen.save(args.out, args.force, args.codec, _shell_line(args))
     if not args.work: shutil.rmtree(work, ignore_errors=True)
     seconds, about = time.perf_counter() - start, read_about(args.out)
-    result = dict(out=str(args.out), method=args.method, images=len(images), kept=len(chosen.indices), left_out=left_out,
-                  patch_keep=args.patch_keep, bytes=about["bytes"], quotas=chosen.quotas.tolist(), stages=chosen.seconds,
-                  seconds=round(seconds, 1), peak_mb=round(_memory()))
+    result = dict(out=str(args.out), method=args.method, images=len(images), kept=len(chosen.indices),
+                  left_out=left_out, patch_keep=args.patch_keep, bytes=about["bytes"], quotas=chosen.quotas.tolist(),
+                  stages=chosen.seconds, seconds=round(seconds, 1), peak_mb=round(_memory()))
     _say(args, result,
          f"{images}\nkept    {len(chosen.indices):,} ({len(chosen.indices)/len(images):.1%}) by {args.method}" + (f", {args.patch_keep:.0%} of the patches of each" if args.patch_keep < 1 else "") + "\n" +
          (f"quotas  {' '.join(map(str, chosen.quotas))} of bins of {' '.join(map(str, sorted({len(b) for b in chosen.bins})))}\n" if args.method != "random" else "") +
@@ -396,5 +397,5 @@ def main(
     try: return args.run(args) or 0
     except (ValueError, OSError) as e: message, code = f"error: {' '.join(str(e).split())}", 2
     except KeyboardInterrupt: message, code = f"interrupted, {args.left}", 130
-    print(f"adq: {message}", file=sys.stderr)
+    _warn(message)
     return code

@@ -111,7 +111,7 @@ def check_dropping(
     cell=None, # side of a cell in pixels; None = `adq.patches.cell_side`
 ):
     "Raises `ValueError` where patches cannot be ranked: a cell out of range, or an extractor that explains nothing."
-    check_cell(cell, images.sizes)
+    check_cell(cell, images.sizes, **({} if images.encoded is None else dict(name=images.encoded.name)))
     spec = Extractor.parse(extractor)
     check_explainable(spec.name, input_size(spec, images), fitted=not spec.weights.startswith("self:"))
 

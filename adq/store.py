@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as TF
 
 import adq
-from .data import Encoded, ImageData, decode, decode_all, from_table, quiet_hub
+from .data import Encoded, ImageData, decode, decode_all, from_table, quiet_hub, writable
 from .patches import cell_grid, check_cell, check_reconstructor, fill_mean, load_reconstructor, reconstruct as reconstruct_all
 from .settings import pick_device
 
@@ -381,9 +381,11 @@ def in_bytes(n):
         if n < 1000 or unit == "GB": return f"{n:,.{0 if unit == 'bytes' else 1}f} {unit}"
         n /= 1000
 
-def _plain(text): return re.sub(r"([\\`*_{}\[\]<>|#$~&])", r"\\\1", " ".join(str(text).split())) # no Markdown in names
+def _plain(text): return re.sub(r"([\\`*_{}\[\]<>|#$~&])", r"\\\1", " ".join(writable(text).split())) # no Markdown in names
 
-def _last_part(source): return source if source.startswith("hf:") else os.path.basename(os.path.abspath(source)) if source else "unnamed"
+def _last_part(source):
+    if not source: return "unnamed"
+    return source if source.startswith("hf:") else writable(os.path.basename(os.path.abspath(source)))
 
 def _percent(share): return f"{100*share:.3g} %"
 
