@@ -293,10 +293,11 @@ def run_compress(args):
 def _compress(args, settings):
     start = time.perf_counter()
     from adq.patches import check_cell
-    from adq.pipeline import compress
+    from adq.pipeline import check_dropping, compress
     from adq.store import check_codec
     options, keep = _options(settings, _compressing), _keep(args, settings, args.patch_keep)
     images = _load(args, args.source, args.split)
+    if args.patch_keep < 1: check_dropping(images, settings.extractor, args.cell)
     check_codec(args.codec, images, check_cell(args.cell, images.sizes) if args.patch_keep < 1 else None)
     work = args.work or _work_folder(args, keep, options)
     try:
@@ -311,11 +312,21 @@ def _compress(args, settings):
         elif work.exists() and not args.work: print(f"adq: {left}", file=sys.stderr) # it is hidden
         raise
     if not args.work and work.exists(): shutil.rmtree(work)
+    lost = _note_lost_classes(args, chosen)
     seconds, about = time.perf_counter() - start, read_about(args.out)
     result = dict(out=args.out, method=args.method, images=len(images), kept=len(chosen.indices), bytes=about["bytes"],
-                  patch_keep=args.patch_keep, quotas=chosen.quotas, stages=chosen.seconds, seconds=round(seconds, 1),
+                  lost_classes=lost, patch_keep=args.patch_keep, quotas=chosen.quotas, stages=chosen.seconds, seconds=round(seconds, 1),
                   peak_mb=resource and round(_memory()))
     _say(args, result, _tell_compressed(args, images, chosen, about, seconds))
+
+def _note_lost_classes(args, chosen):
+    "Names of the classes that keep no image; said, with the ratio at which each would keep one."
+    names = [chosen.images.classes[label] for label in chosen.lost_classes()]
+    if names:
+        few, count = ", ".join(names[:5]) + ", …"*(len(names) > 5), len(set(chosen.labels.tolist()))
+        _note(args, f"{len(names)} of {count} classes keep no image: {few}; "
+                    f"--keep {chosen.keep_every_class():g} would keep one of each")
+    return names
 
 def _tell_compressed(args, images, chosen, about, seconds):
     "What was kept, from which bins, in which time."
@@ -426,6 +437,16 @@ def _check_trained_on(args):
     return compressed
 
 # %% ../nbs/16_cli.ipynb #16c00036
+def _pick_reconstructor(args, images):
+    "What fills dropped patches; said where it is not what the profile names."
+    from adq.patches import pick_reconstructor
+    default = load_settings(args.profile).reconstruct
+    chosen = pick_reconstructor(args.reconstruct, default, images)
+    if args.reconstruct is None and chosen != default:
+        _note(args, f"dropped patches are filled by {chosen}, because {default} of profile {args.profile} is trained on "
+                    "images of one size in memory, and these differ or are too many; --reconstruct says otherwise")
+    return chosen
+
 def run_train(args):
     settings = _profile(args)
     _check_numbers(args)
@@ -433,14 +454,15 @@ def run_train(args):
     from adq.features import processes
     from adq.patches import check_reconstructor
     from adq.settings import torchrun
-    from adq.store import load, load_indices
+    from adq.store import fill, load, load_indices
     from adq.train import train
-    if compressed: check_reconstructor(settings.reconstruct)
-    test = _load(args, args.test or args.source, "test")
-    if compressed:
-        images = load(args.source, reconstruct=settings.reconstruct, device=args.device, flip=settings.flip,
-                      seed=args.seed, progress=True)
-    else: images = _load(args, args.source, "train")
+    if args.reconstruct: check_reconstructor(args.reconstruct)
+    test, reconstruct = _load(args, args.test or args.source, "test"), None
+    images = load(args.source, device=args.device) if compressed else _load(args, args.source, "train")
+    if compressed and images.masks is not None:
+        reconstruct = _pick_reconstructor(args, images)
+        images = fill(images, images.masks, reconstruct, cell=images.about["cell"], device=args.device,
+                      flip=settings.flip, seed=args.seed, progress=True)
     if args.indices: images = images.subset(load_indices(args.indices, images)[0])
     with torchrun(args.device) as device:
         first = processes()[0] == 0
@@ -448,9 +470,10 @@ def run_train(args):
                         **_options(settings, _training))
     if not first: return
     result = dict(accuracy=trained.accuracy, images=trained.images, model=settings.model, epochs=trained.epochs,
-                  seed=args.seed, seconds=round(trained.seconds, 1), images_per_second=round(trained.images_per_second))
+                  reconstruct=reconstruct, seed=args.seed, seconds=round(trained.seconds, 1), images_per_second=round(trained.images_per_second))
     stored = _store_accuracy(args, result, compressed, settings, test, device)
-    _say(args, result, f"{images}\ntop-1   {trained.accuracy:.2%} on the test images\n"
+    filled = f"\nfilled  dropped patches by {reconstruct}" if reconstruct else ""
+    _say(args, result, f"{images}\ntop-1   {trained.accuracy:.2%} on the test images{filled}\n"
                        f"trained {settings.model}, {trained.epochs} epochs on {trained.images:,} images in "
                        f"{trained.seconds:.1f} s ({trained.images_per_second:,.0f} images/s){stored}")
 
@@ -460,8 +483,7 @@ def _store_accuracy(args, result, compressed, settings, test, device):
     folder = Path(args.source) if compressed else args.indices
     if not (folder and os.access(folder, os.W_OK)): return ""
     trained_on = "the set" if compressed else "its images in their original form"
-    add_accuracy(folder, result | dict(trained_on=trained_on, reconstruct=settings.reconstruct if compressed else None,
-                                       size=settings.size or None, test=f"{test.source} {test.split}",
+    add_accuracy(folder, result | dict(trained_on=trained_on, size=settings.size or None, test=f"{test.source} {test.split}",
                                        device=str(device), adq=__version__))
     return f"\nstored  {folder/'accuracy.jsonl'}"
 
@@ -492,10 +514,10 @@ def run_compare(args):
     if args.out: _check_output(args)
     from adq.train import compare, summarise
     patch_keep = 1 - settings.drop if args.patch_keep is None else args.patch_keep
-    how = dict(compressing=_options(settings, _compressing), training=_options(settings, _training),
-               keep=_keep(args, settings), patch_keep=patch_keep, reconstruct=settings.reconstruct,
-               seeds=settings.seeds)
     images, test = (_load(args, args.source, split) for split in ("train", "test"))
+    reconstruct = _pick_reconstructor(args, images) if "adq+drop" in args.methods else None
+    how = dict(compressing=_options(settings, _compressing), training=_options(settings, _training),
+               keep=_keep(args, settings), patch_keep=patch_keep, reconstruct=reconstruct, seeds=settings.seeds)
     rows, first = compare(images, test, methods=args.methods, device=args.device, report=_tell_run,
                           **how | dict(training=how["training"] | {"size": settings.size or None}))
     table = summarise(rows).reset_index()
@@ -523,36 +545,27 @@ _add_command("compare", run_compare, _add_compare_words, "Compress by several me
 
 # %% ../nbs/16_cli.ipynb #16c00022
 def _add_bins_words(p):
-    p.add_argument("features", type=Path, metavar="FEATURES.npy",
-                   help="array of floats (N, D); it is mapped, not read at once")
-    p.add_argument("--labels", type=Path, metavar="LABELS.npy",
-                   help="array of whole numbers (N,): each class is binned for itself (default: all as one)")
+    p.add_argument("features", metavar="FEATURES", help="numbers (N, D) in a .npy (mapped, not read at once), "
+                   ".npz, .csv or .txt file; of several arrays one, as in all.npz:features")
+    p.add_argument("--labels", metavar="LABELS", help="numbers or names of classes (N,) in such a file, or a "
+                   "column, as in all.csv:class; each class is binned for itself (default: all as one)")
     p.add_argument("--bins", type=_whole, dest="n_bins", default=10, help="number of bins (default: 10)")
     _add_output_words(p)
 
-def _array(name, path):
-    "A NumPy file, mapped. Raises `FileNotFoundError`, and `ValueError` for any other file."
-    from numpy.lib.format import open_memmap
-    try: return open_memmap(path, mode="r")
-    except FileNotFoundError: raise
-    except (ValueError, OSError, EOFError) as e:
-        raise ValueError(f"{name} '{path}' is not a NumPy array file (.npy): {e}") from e
-
 def run_bins(args):
     import numpy as np
-    from adq.bins import graphcut_bins
+    from adq.arrays import read_features, read_labels
+    from adq.bins import bin_numbers, graphcut_bins
     _check_output(args)
-    features, labels = _array("features", args.features), args.labels and np.asarray(_array("labels", args.labels))
-    start = time.perf_counter()
+    features = read_features(args.features)
+    labels, start = args.labels and read_labels(args.labels, len(features)), time.perf_counter()
     bins = graphcut_bins(features, labels, args.n_bins, progress=True)
-    seconds, order = time.perf_counter() - start, np.concatenate(bins)
-    bin_of = np.repeat(np.arange(len(bins)), [len(b) for b in bins])[np.argsort(order)]
-    bin_of = bin_of.astype(np.promote_types(np.uint16, np.min_scalar_type(len(bins) - 1)))
+    seconds = time.perf_counter() - start
     about = dict(features=args.features, shape=features.shape, labels=args.labels, sizes=[len(b) for b in bins],
                  seconds=round(seconds, 3), adq=__version__)
     with new_folder(args.out, args.force) as folder:
-        np.save(folder/"bins.npy", bin_of)
-        np.save(folder/"order.npy", order)
+        np.save(folder/"bins.npy", bin_numbers(bins))
+        np.save(folder/"order.npy", np.concatenate(bins))
         (folder/"bins.json").write_text(strict_json(about, indent=1), encoding="utf-8")
     classes = "" if labels is None else f", {len(np.unique(labels))} classes"
     _say(args, about | dict(out=args.out), f"{len(features):,} samples of {features.shape[1]} dimensions{classes}\n"
@@ -560,7 +573,7 @@ def run_bins(args):
          f"written {args.out}: bins.npy (bin of each sample), order.npy (samples bin by bin, in order of selection)")
 
 _add_command("bins", run_bins, _add_bins_words, "Make bins of embeddings of anything",
-             "adq bins features.npy --labels labels.npy --bins 10 --out bins", "FEATURES.npy --out DIR")
+             "adq bins features.npy --labels labels.npy --bins 10 --out bins", "FEATURES --out DIR")
 
 # %% ../nbs/16_cli.ipynb #2c13760a
 page_names = "figure2 table3 table1 table2 figure6 figure4 figure5 cost claims".split() # as they are best made

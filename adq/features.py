@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['small_networks', 'narrow_networks', 'Extractor', 'check_network', 'build_model', 'Network', 'pixel_statistics',
            'crop_and_flip', 'check_recipe', 'make_optimizer', 'processes', 'fit', 'accuracy', 'read_weights',
-           'load_extractor', 'output_gradient', 'encode_batches', 'gather', 'extract_features', 'fit_classifier']
+           'input_size', 'load_extractor', 'output_gradient', 'encode_batches', 'gather', 'extract_features',
+           'check_last_layer', 'fit_classifier']
 
 # %% ../nbs/02_features.ipynb #c76fd3f2
 import difflib, importlib.util, math, re
@@ -99,6 +100,7 @@ def build_model(
     try:
         with torch.no_grad(): model.eval()(torch.zeros(1, 3, size, size))
     except (RuntimeError, AssertionError, ValueError) as e: raise ValueError(f"network '{name}' does not take images of {size} pixels ({e}); expected a larger size, or another network") from e
+    model.built_as = name
     return model.train()
 
 def _small_stem(model, width):
@@ -124,6 +126,9 @@ class Network(nn.Module):
 
     @property
     def device(self): return self.mean.device
+
+    @property
+    def name(self): return getattr(self.model, "built_as", type(self.model).__name__)
 
     def prepare(self, pixels):
         "uint8 (B, 1 or 3, H, W) -> normalised float (B, 3, H, W), channels last."
@@ -176,6 +181,13 @@ def processes():
     "Rank of this process and number of processes that train together under torchrun; (0, 1) alone."
     return (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
 
+def _check_finite(network, loss, epoch, epochs, lr):
+    "Raises `ValueError` for a training that diverged; looked at once an epoch, because a look waits for the device."
+    state = [loss, *(tensor for tensor in network.state_dict().values() if tensor.is_floating_point())]
+    if torch.stack([tensor.isfinite().all() for tensor in state]).all(): return
+    raise ValueError(f"the training of {network.name} diverged in epoch {epoch} of {epochs} at lr {lr:g}: its loss is "
+                     f"{float(loss):g}, its weights are lost; try a smaller lr, such as {lr/10:g}, or another network")
+
 def fit(
     network,           # `Network`, already on its device
     images,            # `ImageData`
@@ -191,7 +203,8 @@ def fit(
     after_epoch=lambda epoch: None, # called with 1, 2, …; may put the network in evaluation mode
     progress=False,    # show a progress bar
 ):                     # the network, trained and in evaluation mode
-    "Train with a cosine schedule on augmented batches. Same seed, same device: same weights."
+    """Train with a cosine schedule on augmented batches. Same seed, same device: same weights.
+    Raises `ValueError` for a recipe out of range, or a training that diverges."""
     check_recipe(epochs, batch_size, lr)
     rank, world = processes()
     if len(images) < 2*world: raise ValueError(f"images has {len(images)} image{'s'*(len(images) != 1)}; expected at least {2*world} to train on")
@@ -218,6 +231,7 @@ def fit(
                 optimizer.step(); schedule.step()
             if world > 1:
                 for buffer in network.buffers(): distributed.broadcast(buffer, 0) # running statistics are those of the first process
+            _check_finite(network, loss.detach(), epoch, epochs, lr)
             after_epoch(epoch)
     network.classifies = True
     return network.eval()
@@ -262,8 +276,19 @@ def _put_weights(model, state, path, by_order=False):
         raise ValueError(f"'{path}' does not fit {type(model).__name__}: {wrong[0] + ' is absent or of another shape' if wrong else min(extra) + ' is not part of it'}")
     model.load_state_dict(state, strict=False)
 
-def _pretrained(spec, n_classes):
-    size = spec.size or timm.get_pretrained_cfg(spec.name.removesuffix("_narrow")).input_size[-1]
+def input_size(
+    extractor, # `Extractor` or its text
+    images,    # `ImageData`
+):             # int
+    "Side in pixels that images are brought to. Raises `ValueError` where that is not said and images differ in size."
+    spec = Extractor.parse(extractor)
+    if spec.size: return spec.size
+    if not spec.weights.startswith("self:"):
+        return timm.get_pretrained_cfg(spec.name.removesuffix("_narrow")).input_size[-1]
+    if images.in_memory: return images.shape[-1]
+    raise ValueError(f"extractor '{spec}' trains on images of different sizes; expected an input size, as {spec}@128")
+
+def _pretrained(spec, n_classes, size):
     mean, std = IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
     if spec.weights == "imagenet":
         try:
@@ -291,10 +316,9 @@ def load_extractor(
 ):                  # `Network` in evaluation mode on the device
     "Make the feature extractor f. Raises `ValueError` for what does not fit, `FileNotFoundError` for weights that cannot be had."
     spec, device = Extractor.parse(extractor), pick_device(device)
+    size = input_size(spec, images)
     with seeded(seed):
-        if not spec.weights.startswith("self:"): return _pretrained(spec, len(images.classes)).to(device).eval()
-        size = spec.size or (images.shape[-1] if images.in_memory else None)
-        if size is None: raise ValueError(f"extractor '{spec}' trains on images of different sizes; expected an input size, for example {spec}@128")
+        if not spec.weights.startswith("self:"): return _pretrained(spec, len(images.classes), size).to(device).eval()
         network = Network(build_model(spec.name, len(images.classes), size), size, *pixel_statistics(images, size)).to(device)
     train = partial(fit, network, images, epochs=int(spec.weights[5:]), flip=flip, seed=seed, progress=progress)
     if trained is None: return train()
@@ -336,9 +360,17 @@ def encode_batches(
     order=None,          # ints: which images, in which order; None = all, in theirs
     dtype="float32",
 ):                       # iterator of lists: the features of a batch, and the output gradient where asked for
-    "Features batch by batch; a random transform draws from torch's generator as it stands. Raises `ValueError` for features that float16 cannot hold."
+    """Features batch by batch; a random transform draws from torch's generator as it stands.
+    Raises `ValueError` for features that are not finite or that float16 cannot hold."""
+    done = 0
     for pixels, labels in batches(images, batch_size, size=network.size, order=order, device=network.device):
-        parts = [p.cpu().numpy().astype(dtype) for p in _encode(network, transform(pixels) if transform else pixels, labels, returns)]
+        parts = [p.cpu().numpy() for p in _encode(network, transform(pixels) if transform else pixels, labels, returns)]
+        if not (finite := np.isfinite(parts[0]).all(1)).all():
+            row = done + int(finite.argmin())
+            raise ValueError(f"the features of image {row if order is None else order[row]} by {network.name} are not "
+                             "finite; expected another extractor, or other weights: these diverged or are damaged")
+        done += len(pixels)
+        parts = [p.astype(dtype) for p in parts]
         if dtype == "float16" and np.isinf(parts[0]).any(): raise ValueError("a feature is larger than float16 can hold, 65504; expected dtype float32")
         yield parts
 
@@ -382,14 +414,21 @@ def extract_features(
     return tuple(outputs) if returns == "gradient" else outputs[0]
 
 # %% ../nbs/02_features.ipynb #efddbe2b
+def check_last_layer(model):
+    "Raises `ValueError` for a timm model whose last layer is not a linear one with a bias."
+    layer = model.get_classifier()
+    if not isinstance(layer, nn.Linear) or layer.bias is None:
+        kind = type(layer).__name__
+        raise ValueError(f"the last layer of {type(model).__name__} is {kind}; expected a linear one with a bias")
+
 def fit_classifier(
     network,   # `Network` whose last layer is linear; changed in place
     embedding, # float (N, D), as `extract_features(images, network)` returns
     labels,    # int (N,)
 ):             # the network
     "Replace the last layer by linear discriminant analysis with Ledoit–Wolf shrinkage. A class without images keeps zero weights. Raises `ValueError` where the last layer is not linear or the images are not more than their classes."
+    check_last_layer(network.model)
     layer = network.model.get_classifier()
-    if not isinstance(layer, nn.Linear) or layer.bias is None: raise ValueError(f"the last layer of {type(network.model).__name__} is {type(layer).__name__}; expected a linear one with a bias")
     if len(embedding) <= (present := len(np.unique(labels))): raise ValueError(f"embedding has {len(embedding)} images of {present} classes, too few to fit a classifier; expected more images than classes")
     lda = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(embedding, labels)
     weight, bias = lda.coef_, lda.intercept_

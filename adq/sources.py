@@ -13,7 +13,8 @@ import numpy as np, torch, torchvision
 from PIL import Image
 
 from .data import Encoded, ImageData, data_files, digit_images, left_out, split_images, split_word
-from .tables import decoded, hub_images, parquet_images, refuse_all
+from .tables import (decoded, hub_images, is_saved, list_names, metadata_images, parquet_images, refuse_all, saved_images,
+                        webdataset_images)
 from .settings import check_choice, check_source, named_sources
 
 # %% ../nbs/01b_sources.ipynb #4883c030
@@ -203,19 +204,25 @@ def _folder(folder, split):
 
 # %% ../nbs/01b_sources.ipynb #9d6071d8
 def _table_images(folder, split, columns):
-    "The images of a folder of Parquet files, or None for class folders. Raises `ValueError` for an empty one."
+    "The images of a folder of tables, archives or lists; None for class folders. Raises `ValueError` for an empty one."
     if (folder/"compressed.json").is_file():
         raise ValueError(f"source '{folder}' is a compressed set, with dropped patches perhaps; expected the images "
                          f"it was made from (adq train and adq.load read compressed sets)")
     if not _entries(folder):
         raise ValueError(f"source '{folder}' is an empty folder; expected class folders with images, or Parquet files")
+    if is_saved(folder): return saved_images(folder, split, **columns)
     pictured = [f for f in _folders(folder) if _holds_images(f, folder)]
     split_up = any(split_word(f.name) and any(_holds_images(c, f) for c in _folders(f)) for f in pictured)
-    files = [] if split_up or len(pictured) > 1 else [Path(p) for p in data_files(folder) if _ending(p) == ".parquet"]
-    if not files: return None
-    images = parquet_images(folder, files, split, **columns)
-    images.notes += [f"'{f}' is not read: the images are those of the Parquet files" for f in pictured]
-    return images
+    if split_up or (len(pictured) > 1 and not all(split_word(f.name) for f in pictured)): return None
+    files = [Path(p) for p in data_files(folder)]
+    if any(f.name in list_names and (f.parent == folder or split_word(f.parent.name)) for f in files):
+        return metadata_images(folder, split, **columns)
+    for ending, read in ((".parquet", parquet_images), (".tar", webdataset_images)):
+        if not (some := [f for f in files if _ending(f) == ending]): continue
+        images = read(folder, some, split, **columns)
+        images.notes += [f"'{f}' is not read: the images are those of the {ending} files" for f in pictured]
+        return images
+    return None
 
 # %% ../nbs/01b_sources.ipynb #915968fd
 def load_images(

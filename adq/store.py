@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as TF
 
 import adq
-from .data import Encoded, ImageData, decode, decode_all
+from .data import Encoded, ImageData, decode, decode_all, writable
 from .folders import check_new, checksum, is_ours, new_folder, signed
 from .manifest import codecs, format_version, read_about, readable_size, verify
 from .tables import from_table, quiet_hub
@@ -263,9 +263,11 @@ dataset = load("path/of/this/folder") # of (uint8 tensor, label), for PyTorch
 ```
 """
 
-def _plain(text): return re.sub(r"([\\`*_{}\[\]<>|#$~&])", r"\\\1", " ".join(str(text).split())) # no Markdown in names
+def _plain(text): return re.sub(r"([\\`*_{}\[\]<>|#$~&])", r"\\\1", " ".join(writable(text).split())) # no Markdown in names
 
-def _last_part(source): return source if source.startswith("hf:") else os.path.basename(os.path.abspath(source)) if source else "unnamed"
+def _last_part(source):
+    if not source: return "unnamed"
+    return source if source.startswith("hf:") else writable(os.path.basename(os.path.abspath(source)))
 
 def _percent(share): return f"{100*share:.3g} %"
 

@@ -14,10 +14,13 @@ from .settings import check_whole
 
 # %% ../nbs/04_texture.ipynb #cdc30367
 def sobel(
-    grey, # float (N, H, W), H and W at least 2
+    grey, # float (N, H, W)
 ):        # pair of float (N, H, W): horizontal and vertical derivative
-    "Sobel derivatives with a mirrored border."
-    p = F.pad(grey[:, None], (1, 1, 1, 1), "reflect")[:, 0]
+    "Sobel derivatives with a mirrored border; a side of one pixel is its own mirror image."
+    p = grey[:, None]
+    for axis, pad in ((3, (1, 1, 0, 0)), (2, (0, 0, 1, 1))):
+        p = F.pad(p, pad, "reflect" if p.shape[axis] > 1 else "replicate")
+    p = p[:, 0]
     across, down = p[:, :, 2:] - p[:, :, :-2], p[:, 2:] - p[:, :-2]
     return across[:, :-2] + 2*across[:, 1:-1] + across[:, 2:], down[:, :, :-2] + 2*down[:, :, 1:-1] + down[:, :, 2:]
 
@@ -33,8 +36,8 @@ def grey(
 def _check_pixels(images, patch):
     check_whole("patch", patch, 2)
     pixels = torch.as_tensor(images)
-    if pixels.dtype != torch.uint8 or pixels.ndim != 4 or pixels.shape[1] not in (1, 3) or min(pixels.shape[2:]) < 2 or len(pixels) == 0:
-        raise ValueError(f"images is {pixels.dtype} of shape {tuple(pixels.shape)}; expected uint8 (N, 1 or 3, H, W) with sides of at least 2 pixels")
+    if pixels.dtype != torch.uint8 or pixels.ndim != 4 or pixels.shape[1] not in (1, 3) or 0 in pixels.shape:
+        raise ValueError(f"images is {pixels.dtype} of shape {tuple(pixels.shape)}; expected uint8 (N, 1 or 3, H, W)")
     return pixels
 
 def _check_sides(images):

@@ -14,7 +14,7 @@ from scipy import stats
 
 from .features import Network, accuracy, build_model, check_network, check_recipe, fit, pixel_statistics
 from .patches import check_cell, check_reconstructor
-from .pipeline import check_draw, compress
+from .pipeline import check_draw, check_dropping, compress
 from .settings import check_whole, pick_device, seeded
 from .store import fill
 
@@ -82,7 +82,7 @@ def compare(
     *,
     methods=("random", "dq", "adq", "full"), # or "adq+drop"
     patch_keep=0.75,                     # share of the patches that "adq+drop" keeps
-    reconstruct="mean",                  # how it fills the others, see `adq.patches.load_reconstructor`
+    reconstruct="mean",                  # how "adq+drop" fills the others, see `adq.patches.load_reconstructor`
     seeds=5,                             # number of repetitions
     compressing=None,                    # options of `compress`
     training=None,                       # options of `train`
@@ -100,6 +100,7 @@ def compare(
         if patch_keep == 1: raise ValueError("patch_keep is 1, with which adq+drop drops nothing; expected a share below 1")
         check_reconstructor(reconstruct, images)
         check_draw(len(images), keep, patch_keep, compressing.get("alpha", 0.6), 0)
+        check_dropping(images, compressing.get("extractor", "resnet18/self:10"), compressing.get("cell"))
     for seed in range(seeds):
         binned = [m.removesuffix("+drop") for m in methods if m not in ("random", "full")]
         base = compress(images, keep, method="adq" if "adq" in binned else "dq", seed=seed, device=device, progress=progress, **compressing) if binned else None

@@ -17,7 +17,7 @@ def cifar_folder():
     return shared/"cifar10"
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def write_tree():
     "Write images as root/class/name.png; sizes, modes and class names as the test asks."
     def write(root, classes=("cat", "dog"), each=4, size=(16, 16), mode="RGB", seed=0):
