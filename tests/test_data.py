@@ -1,7 +1,7 @@
 """Sources of images: layouts, splits, and what is wrong with them."""
 import gzip
 
-import datasets, numpy as np, pytest, torch
+import numpy as np, pytest, torch
 from PIL import Image
 
 import adq.data
@@ -100,67 +100,6 @@ def test_one_image_of_a_class_cannot_be_split(tmp_path, write_tree):
     assert len(load_images(tmp_path, "all")) == 9
 
 
-def _parquet(digits, path, n, **columns):
-    images = [Image.fromarray(digits.images[i, 0].numpy()) for i in range(n)]
-    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=list(map(str, range(10))))})
-    table = datasets.Dataset.from_dict({"image": images, "label": digits.labels[:n]}, features=features)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    table.to_parquet(path)
-
-
-def test_parquet_folder(tmp_path, digits):
-    _parquet(digits, tmp_path/"data"/"train-00000-of-00001.parquet", 60); _parquet(digits, tmp_path/"data"/"test-00000-of-00001.parquet", 30)
-    folder = tmp_path/"data"
-    train = load_images(folder)
-    assert torch.equal(train.images, digits.images[:60]) and train.labels.tolist() == digits.labels[:60].tolist() and train.classes == digits.classes
-    assert len(load_images(folder, "test")) == 30
-    whole = (folder/"train-00000-of-00001.parquet").read_bytes()
-    (folder/"train-00000-of-00001.parquet").write_bytes(whole[:len(whole)//2])
-    with pytest.raises(ValueError, match="train-00000-of-00001.parquet' is not a Parquet file that can be read"): load_images(folder)
-
-
-def test_one_parquet_split_is_divided_without_overlap(tmp_path, digits):
-    _parquet(digits, tmp_path/"train-00000-of-00001.parquet", 100)
-    train, test = load_images(tmp_path), load_images(tmp_path, "test")
-    rows = lambda images: {bytes(i.numpy().tobytes()) for i in images.images}
-    assert len(train) + len(test) == 100 and not rows(train) & rows(test)
-
-
-def test_parquet_in_folders_as_on_the_hub(tmp_path, digits):
-    _parquet(digits, tmp_path/"data"/"train-00000-of-00001.parquet", 60); _parquet(digits, tmp_path/"data"/"test-00000-of-00001.parquet", 30)
-    assert [len(load_images(tmp_path, split)) for split in ("train", "test")] == [60, 30]
-    _parquet(digits, tmp_path/"extra.parquet", 10)
-    with pytest.raises(ValueError, match="extra.parquet' belongs to no split"): load_images(tmp_path)
-
-
-def test_parquet_without_image_column(tmp_path):
-    datasets.Dataset.from_dict({"text": ["a", "b"], "label": [0, 1]}).to_parquet(tmp_path/"train.parquet")
-    with pytest.raises(ValueError, match="has the columns text, label; expected one of encoded images"): load_images(tmp_path, "all")
-
-
-def test_string_labels_and_bare_bytes(tmp_path, digits):
-    import io
-    def png(i):
-        out = io.BytesIO(); Image.fromarray(digits.images[i, 0].numpy()).save(out, "png"); return out.getvalue()
-    datasets.Dataset.from_dict({"picture": [png(i) for i in range(8)], "label": list("babababa")}).to_parquet(tmp_path/"rows.parquet")
-    images = load_images(tmp_path, "all")
-    assert images.classes == ["a", "b"] and images.labels.tolist() == [1, 0]*4 and torch.equal(images.images, digits.images[:8])
-
-
-def test_hub_data_set(digits, monkeypatch):
-    features = datasets.Features({"img": datasets.Image(), "fine_label": datasets.ClassLabel(names=digits.classes)})
-    def table(rows): return datasets.Dataset.from_dict({"img": [Image.fromarray(digits.images[i, 0].numpy()) for i in rows], "fine_label": digits.labels[rows]}, features=features)
-    parts = {"train": table(range(20)), "validation": table(range(20, 30))}
-    monkeypatch.setattr(datasets, "get_dataset_split_names", lambda name: list(parts))
-    monkeypatch.setattr(datasets, "load_dataset", lambda name, split: parts[split])
-    assert torch.equal(load_images("hf:owner/name").images, digits.images[:20])
-    assert torch.equal(load_images("hf:owner/name", "test").images, digits.images[20:30])
-    with pytest.raises(ValueError, match="hf:owner/name has train, validation"): load_images("hf:owner/name", "all")
-    def offline(name): raise ConnectionError("no route to host")
-    monkeypatch.setattr(datasets, "get_dataset_split_names", offline)
-    with pytest.raises(FileNotFoundError, match="hf:owner/name could not be reached .* download its Parquet files"): load_images("hf:owner/name")
-
-
 @pytest.mark.parametrize("ending, opener", [(".gz", gzip.open), ("", open)])
 def test_fashion_mnist_original_files(tmp_path, ending, opener):
     rng = np.random.default_rng(0)
@@ -169,11 +108,6 @@ def test_fashion_mnist_original_files(tmp_path, ending, opener):
         with opener(tmp_path/(name + ending), "wb") as f: f.write(np.array(header, ">i4").tobytes() + data.tobytes())
     images = load_images("fashion_mnist", "test", data_root=tmp_path)
     assert np.array_equal(images.images[:, 0].numpy(), pixels) and np.array_equal(images.labels, labels) and images.classes[9] == "Ankle boot"
-
-
-def test_cifar_parquet(cifar_folder):
-    test = load_images(cifar_folder, "test")
-    assert len(test) == 10_000 and test.shape == (3, 32, 32) and test.classes[0] == "airplane"
 
 
 def test_labels_must_match():
