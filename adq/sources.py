@@ -13,7 +13,8 @@ import numpy as np, torch, torchvision
 from PIL import Image
 
 from .data import Encoded, ImageData, data_files, digit_images, left_out, split_images, split_word
-from .tables import decoded, hub_images, parquet_images, refuse_all
+from .tables import (decoded, hub_images, is_saved, metadata_images, parquet_images, refuse_all, saved_images,
+                        webdataset_images)
 
 # %% ../nbs/01b_sources.ipynb #4883c030
 _torchvision = {"cifar10": torchvision.datasets.CIFAR10, "cifar100": torchvision.datasets.CIFAR100,
@@ -201,25 +202,34 @@ def _folder(folder, split):
     return split_images(images, split) if whole else images
 
 # %% ../nbs/01b_sources.ipynb #9d6071d8
+def _is_class_tree(folder, pictured):
+    "Whether the folders in which images lie are classes, or splits with classes."
+    split_up = [f for f in pictured if split_word(f.name)]
+    return any(_holds_images(c, f) for f in split_up for c in _folders(f)) or len(pictured) - len(split_up) > 1
+
 def _table_images(folder, split, columns):
-    "The images of a folder of Parquet files, or None for class folders. Raises `ValueError` for an empty one."
+    "The images of a folder of tables, or None for class folders. Raises `ValueError` for an empty one."
     if (folder/"compressed.json").is_file():
         raise ValueError(f"source '{folder}' is a compressed set, with dropped patches perhaps; expected the images "
                          f"it was made from (adq train and adq.load read compressed sets)")
     if not _entries(folder):
         raise ValueError(f"source '{folder}' is an empty folder; expected class folders with images, or Parquet files")
+    if is_saved(folder): return saved_images(folder, split, **columns)
     pictured = [f for f in _folders(folder) if _holds_images(f, folder)]
-    split_up = any(split_word(f.name) and any(_holds_images(c, f) for c in _folders(f)) for f in pictured)
-    files = [] if split_up or len(pictured) > 1 else [Path(p) for p in data_files(folder) if _ending(p) == ".parquet"]
-    if not files: return None
-    images = parquet_images(folder, files, split, **columns)
-    images.notes += [f"'{f}' is not read: the images are those of the Parquet files" for f in pictured]
-    return images
+    if _is_class_tree(folder, pictured): return None
+    files = [Path(path) for path in data_files(folder)]
+    if any(f.stem == "metadata" and f.suffix in (".csv", ".jsonl", ".parquet") for f in files):
+        return metadata_images(folder, split, **columns)
+    for ending, read in (".tar", webdataset_images), (".parquet", parquet_images):
+        if tables := [f for f in files if f.suffix.lower() == ending]:
+            images = read(folder, tables, split, **columns)
+            images.notes += [f"'{f}' is not read: the images are those of the {ending} files" for f in pictured]
+            return images
 
 # %% ../nbs/01b_sources.ipynb #915968fd
 def load_images(
-    source,          # "digits", "cifar10", "cifar100", "fashion_mnist", "hf:owner/name", or a folder of class folders
-                     # or Parquet files
+    source,          # "digits", "cifar10", "cifar100", "fashion_mnist", "hf:owner/name", or a folder: of class folders,
+                     # Parquet files, WebDataset archives, a list (metadata.csv), or saved by `datasets`
     split="train",   # "train", "test", or "all" for a source that has no split of its own
     *,
     image=None,      # column of a table that holds the images; None = found by its type
@@ -230,17 +240,17 @@ def load_images(
     there is neither file nor network."""
     if split not in ("train", "test", "all"):
         raise ValueError(f"split '{split}' is unknown; expected train, test or all")
-    source, columns = str(source), {name: c for name, c in dict(image=image, label=label).items() if c is not None}
+    source, columns = str(source), dict(image=image, label=label)
     if source.startswith("hf:"): return hub_images(source[3:], split, **columns)
     known, folder = source in ("digits", *_torchvision), Path(source)
     if not known and not folder.is_dir():
         raise ValueError(f"source '{source}' is neither a folder nor a known data set; "
                          f"expected digits, {', '.join(_torchvision)}, hf:owner/name, or a folder")
     if not known and (images := _table_images(folder, split, columns)): return images
-    if columns:
-        name, column = next(iter(columns.items()))
-        raise ValueError(f"{name} '{column}' names a column of a table, and '{source}' has none; "
-                         f"expected a source of tables")
+    for name, column in columns.items():
+        if column is not None:
+            raise ValueError(f"{name} '{column}' names a column of a table, and '{source}' has none; "
+                             f"expected a source of tables")
     if source == "digits": return digit_images(split)
     if not known: return _folder(folder, split)
     refuse_all(split, source, "train and test")
