@@ -490,6 +490,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                              'adq.sources._folder': ('sources.html#_folder', 'adq/sources.py'),
                              'adq.sources._folders': ('sources.html#_folders', 'adq/sources.py'),
                              'adq.sources._holds_images': ('sources.html#_holds_images', 'adq/sources.py'),
+                             'adq.sources._is_class_tree': ('sources.html#_is_class_tree', 'adq/sources.py'),
                              'adq.sources._is_image': ('sources.html#_is_image', 'adq/sources.py'),
                              'adq.sources._loose': ('sources.html#_loose', 'adq/sources.py'),
                              'adq.sources._note_strays': ('sources.html#_note_strays', 'adq/sources.py'),

@@ -203,6 +203,11 @@ def _folder(folder, split):
     return split_images(images, split) if whole else images
 
 # %% ../nbs/01b_sources.ipynb #9d6071d8
+def _is_class_tree(folder, pictured):
+    "Whether the folders in which images lie are classes, or splits with classes."
+    split_up = [f for f in pictured if split_word(f.name)]
+    return any(_holds_images(c, f) for f in split_up for c in _folders(f)) or len(pictured) - len(split_up) > 1
+
 def _table_images(folder, split, columns):
     "The images of a folder of tables, archives or lists; None for class folders. Raises `ValueError` for an empty one."
     if (folder/"compressed.json").is_file():
@@ -212,22 +217,20 @@ def _table_images(folder, split, columns):
         raise ValueError(f"source '{folder}' is an empty folder; expected class folders with images, or Parquet files")
     if is_saved(folder): return saved_images(folder, split, **columns)
     pictured = [f for f in _folders(folder) if _holds_images(f, folder)]
-    split_up = any(split_word(f.name) and any(_holds_images(c, f) for c in _folders(f)) for f in pictured)
-    if split_up or (len(pictured) > 1 and not all(split_word(f.name) for f in pictured)): return None
-    files = [Path(p) for p in data_files(folder)]
-    if any(f.name in list_names and (f.parent == folder or split_word(f.parent.name)) for f in files):
+    if _is_class_tree(folder, pictured): return None
+    files = [Path(path) for path in data_files(folder)]
+    if any(f.name in list_names for f in files):
         return metadata_images(folder, split, **columns)
-    for ending, read in ((".parquet", parquet_images), (".tar", webdataset_images)):
-        if not (some := [f for f in files if _ending(f) == ending]): continue
-        images = read(folder, some, split, **columns)
-        images.notes += [f"'{f}' is not read: the images are those of the {ending} files" for f in pictured]
-        return images
-    return None
+    for ending, read in (".tar", webdataset_images), (".parquet", parquet_images):
+        if tables := [f for f in files if f.suffix.lower() == ending]:
+            images = read(folder, tables, split, **columns)
+            images.notes += [f"'{f}' is not read: the images are those of the {ending} files" for f in pictured]
+            return images
 
 # %% ../nbs/01b_sources.ipynb #915968fd
 def load_images(
-    source,          # "digits", "cifar10", "cifar100", "fashion_mnist", "hf:owner/name", or a folder of class folders
-                     # or Parquet files
+    source,          # "digits", "cifar10", "cifar100", "fashion_mnist", "hf:owner/name", or a folder: of class folders,
+                     # Parquet files, WebDataset archives, a list (metadata.csv), or saved by `datasets`
     split="train",   # "train", "test", or "all" for a source that has no split of its own
     *,
     image=None,      # column of a table that holds the images; None = found by its type
@@ -238,14 +241,14 @@ def load_images(
     there is neither file nor network."""
     check_choice("split", split, ("train", "test", "all"))
     check_source(source)
-    source, columns = str(source), {name: c for name, c in dict(image=image, label=label).items() if c is not None}
+    source, columns = str(source), dict(image=image, label=label)
     if source.startswith("hf:"): return hub_images(source[3:], split, **columns)
     known, folder = source in named_sources, Path(source)
     if not known and (images := _table_images(folder, split, columns)): return images
-    if columns:
-        name, column = next(iter(columns.items()))
-        raise ValueError(f"{name} '{column}' names a column of a table, and '{source}' has none; "
-                         f"expected a source of tables")
+    for name, column in columns.items():
+        if column is not None:
+            raise ValueError(f"{name} '{column}' names a column of a table, and '{source}' has none; "
+                             f"expected a source of tables")
     if source == "digits": return digit_images(split)
     if not known: return _folder(folder, split)
     refuse_all(split, source, "train and test")

@@ -2,8 +2,9 @@
 import os, shutil
 
 import datasets, numpy as np, pytest
-from PIL import Image
+from datasets.data_files import NON_WORDS_CHARS, SPLIT_KEYWORDS
 
+from adq.data import split_word
 from adq.sources import load_images
 
 
@@ -18,6 +19,11 @@ def test_split_folders_by_the_words_of_the_library_datasets(tmp_path, write_tree
     write_tree(tmp_path/train); write_tree(tmp_path/test, each=2)
     parts = [load_images(tmp_path, split) for split in ("train", "test")]
     assert [(counts(p), p.classes, p.notes) for p in parts] == [([n, n], ["cat", "dog"], []) for n in (4, 2)]
+
+
+def test_words_of_splits_are_those_of_the_library_datasets():
+    for split, words in SPLIT_KEYWORDS.items():
+        assert {split_word(f"{sign}{word}{sign}x") for word in words for sign in NON_WORDS_CHARS} == {str(split)}
 
 
 def test_of_three_splits_the_test_part_is_test_where_it_has_labels(tmp_path, write_tree):
@@ -134,3 +140,29 @@ def test_columns_are_for_tables(tmp_path, write_tree):
         load_images(tmp_path, label="species")
     with pytest.raises(ValueError, match="image 'img' names a column of a table, and 'digits' has none"):
         load_images("digits", image="img")
+
+
+def test_a_list_of_files_is_read_where_there_are_no_class_folders(tmp_path, write_tree):
+    for name, each in ("train", 4), ("test", 2):
+        write_tree(tmp_path, classes=(name,), each=each)
+        rows = [f"{i}.png,{'cat' if i % 2 else 'dog'}" for i in range(each)]
+        (tmp_path/name/"metadata.csv").write_text("\n".join(["file_name,label", *rows]))
+    assert [counts(load_images(tmp_path, split)) for split in ("train", "test")] == [[2, 2], [1, 1]]
+
+
+def test_images_beside_parquet_files_are_noted(tmp_path, write_tree):
+    write_tree(tmp_path, classes=("assets",))
+    pictures = [(tmp_path/"assets"/f"{i}.png").read_bytes() for i in range(4)]
+    table = datasets.Dataset.from_dict({"image": [dict(bytes=b, path=None) for b in pictures], "label": [0, 1, 0, 1]})
+    (tmp_path/"data").mkdir(); table.cast_column("image", datasets.Image()).to_parquet(tmp_path/"data"/"train.parquet")
+    images = load_images(tmp_path, "all")
+    assert counts(images) == [2, 2] and f"'{tmp_path}/assets' is not read" in images.notes[-1]
+
+
+def test_a_test_folder_without_images(tmp_path, write_tree):
+    write_tree(tmp_path/"train")
+    for c in "cat", "dog": (tmp_path/"test"/c).mkdir(parents=True)
+    with pytest.raises(ValueError, match="has no images; expected at least one"): load_images(tmp_path, "test")
+    shutil.rmtree(tmp_path/"test"); (tmp_path/"test").mkdir()
+    assert load_images(tmp_path).notes == [f"'{tmp_path}/test' is not read: it has no folder of a class of train, "
+                                           "and the test part is drawn from train"]

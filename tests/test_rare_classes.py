@@ -58,7 +58,7 @@ def test_training_on_what_is_left(capsys, tmp_path, uneven):
 def test_features_with_names_of_classes():
     labels = np.repeat(["fox", "owl", "elk"], [50, 9, 1])
     chosen = compress(features=np.random.default_rng(0).random((60, 8)), labels=labels, method="dq", n_bins=4, keep=0.1)
-    assert chosen.left_out().tolist() == ["elk"]
+    assert chosen.lost_classes().tolist() == ["elk"]
     again = chosen.resample(keep=chosen.keep_every_class())
-    assert again.left_out().size == 0 and len(again.indices) < 60
-    assert compress(features=np.eye(8), method="dq", n_bins=2, keep=0.5).left_out().size == 0
+    assert again.lost_classes().size == 0 and len(again.indices) < 60
+    assert compress(features=np.eye(8), method="dq", n_bins=2, keep=0.5).lost_classes().size == 0
