@@ -592,6 +592,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                             'adq.tables._in_order': ('tables.html#_in_order', 'adq/tables.py'),
                             'adq.tables._is_a': ('tables.html#_is_a', 'adq/tables.py'),
                             'adq.tables._is_hidden': ('tables.html#_is_hidden', 'adq/tables.py'),
+                            'adq.tables._kind': ('tables.html#_kind', 'adq/tables.py'),
                             'adq.tables._label_column': ('tables.html#_label_column', 'adq/tables.py'),
                             'adq.tables._label_text': ('tables.html#_label_text', 'adq/tables.py'),
                             'adq.tables._labelled_images': ('tables.html#_labelled_images', 'adq/tables.py'),

@@ -8,7 +8,7 @@ __all__ = ['list_names', 'refuse_all', 'from_table', 'quiet_hub', 'decoded', 'pa
 
 # %% ../nbs/01a_tables.ipynb #4e0d19ce
 import contextlib, glob, os, re
-from collections import namedtuple
+from collections import Counter, namedtuple
 from pathlib import Path
 
 import numpy as np
@@ -173,6 +173,10 @@ def _field(table, name):
     if _is_a(column.type, "dictionary"): column = column.cast(column.type.value_type)
     return column.cast("string") if column.type == "string_view" else column
 
+def _loaded(kind, files, **options):
+    import datasets
+    return datasets.load_dataset(kind, data_files=[glob.escape(str(f)) for f in files], split="train", **options)
+
 class _Table:
     "A `datasets.Dataset` as a part."
     def __init__(self, table, what, inside=()): self.table, self.what, self.inside = table, what, inside
@@ -235,7 +239,8 @@ def _label_column(part, wanted, image, what, notes):
     flat = {n: f for n, f in _flat(part.features).items() if n != image and not n.startswith("__")}
     if wanted is not None:
         if wanted in flat: return wanted
-        raise ValueError(f"label '{wanted}' is not a column of {what}; expected one of {', '.join(flat)}")
+        columns = f"expected one of {', '.join(flat)}" if flat else "it has images only"
+        raise ValueError(f"label '{wanted}' is not a column of {what}; {columns}")
     def says_so(name): return isinstance(flat[name], datasets.ClassLabel) or _last(name) in _label_names
     found = [n for n in flat if says_so(n)] or [n for n in flat if _could_be_label(part.column(n))]
     if found: return _one_of(found, _label_names, "label", what, notes)
@@ -319,6 +324,12 @@ def _classes(train, test):
     return train.declared
 
 # %% ../nbs/01a_tables.ipynb #5b0c7a1f
+def _kind(feature):
+    "What a column holds, as far as the files of a part must agree in it; None where it is empty."
+    kind = str(getattr(feature, "dtype", type(feature).__name__))
+    if kind in ("dict", "PIL.Image.Image"): return "images"
+    return None if kind == "null" else re.sub("u?int.*|float.*", "numbers", re.sub("large_|_view", "", kind))
+
 class _ParquetFiles:
     "Parquet files as a part: columns are read from the files, images through the memory map of `datasets`."
     def __init__(self, folder, files, notes):
@@ -353,6 +364,9 @@ class _ParquetFiles:
                 raise ValueError(f"'{f}' has the columns {columns}; expected {name}, as '{self.files[0]}' has")
             if getattr(features[name], "names", None) != getattr(first, "names", None):
                 raise ValueError(f"'{f}' declares other classes of {name} than '{self.files[0]}'; expected the same")
+            kinds = _kind(features[name]), _kind(first)
+            if None not in kinds and kinds[0] != kinds[1]:
+                raise ValueError(f"'{f}' holds {name} as {kinds[0]}, '{self.files[0]}' as {kinds[1]}; expected one")
 
     def column(self, name):
         import pyarrow as pa
@@ -361,8 +375,7 @@ class _ParquetFiles:
         for f in self.files:
             with _reading(f"'{f}' cannot be read"), _opened(f) as file:
                 read.append(pa.table({name: _field(file.read(columns=[name]), name)}))
-        with _reading(f"the files of {self.what} hold different kinds of {name}"):
-            return pa.concat_tables(read, promote_options="permissive").column(name).combine_chunks()
+        return pa.concat_tables(read, promote_options="permissive").column(name).combine_chunks()
 
     def images(self, name):
         self._check(name)
@@ -379,10 +392,6 @@ class _ParquetFiles:
 def _opened(file):
     from pyarrow.parquet import ParquetFile
     return ParquetFile(file)
-
-def _loaded(kind, files, **options):
-    import datasets
-    return datasets.load_dataset(kind, data_files=[glob.escape(str(f)) for f in files], split="train", **options)
 
 # %% ../nbs/01a_tables.ipynb #13b3a3ed
 def decoded(
@@ -442,23 +451,22 @@ def _card_splits(folder, files, notes):
     from datasets.data_files import resolve_pattern, sanitize_patterns
     from huggingface_hub import metadata_load
     card = folder/"README.md"
-    if not card.is_file(): return None
-    with _reading(f"the header of '{card}' cannot be read"):
-        configs = {c["config_name"]: c for c in (metadata_load(card) or {}).get("configs") or []}
+    if not card.is_file() or not re.search("^configs:", card.read_text(errors="replace"), re.M): return None
+    with _reading(f"the configurations in the header of '{card}' cannot be read"):
+        configs = {c.get("config_name", "default"): c for c in (metadata_load(card) or {}).get("configs") or []}
     default = next((n for n, c in configs.items() if c.get("default") or n == "default"), None)
     if len(configs) > 1 and default is None:
         raise ValueError(f"'{folder}' has the configurations {', '.join(configs)} (in README.md); "
                          "expected the folder of one of them")
-    config = configs.get(default, next(iter(configs.values()), {}))
+    name = default or next(iter(configs), None)
     if len(configs) > 1:
         others = ", ".join(n for n in configs if n != default)
         notes.append(f"the configuration '{default}' is read, the default of README.md; also there: {others}")
-    patterns = config.get("data_files")
-    if not patterns: return None
+    if not name or not (patterns := configs[name].get("data_files")): return None
     def matching(pattern):
         try: return {Path(f) for f in resolve_pattern(pattern, glob.escape(str(folder.absolute())))}
         except FileNotFoundError: return set() # a split that was not downloaded
-    with _reading(f"the configuration '{config['config_name']}' in '{card}' cannot be read"):
+    with _reading(f"the configuration '{name}' in '{card}' cannot be read"):
         found = {split: set().union(*map(matching, each)) for split, each in sanitize_patterns(patterns).items()}
     found = {split: [f for f in files if f.absolute() in each] for split, each in found.items()}
     found = {split: each for split, each in found.items() if each}
@@ -589,7 +597,9 @@ def _read_list(file, image):
         else: table = pa.json.read_json(file) if file.suffix == ".jsonl" else pa.parquet.read_table(file)
     if image not in table.column_names:
         raise ValueError(f"'{file}' has the columns {', '.join(table.column_names)}; expected {image} among them")
-    return [Path(os.path.normpath(file.parent/str(name))) for name in table.column(image).to_pylist()], table
+    names = table.column(image).to_pylist()
+    if None in names: raise ValueError(f"row {names.index(None)} of '{file}' has no {image}; expected one for each row")
+    return [Path(os.path.normpath(file.parent/str(name))) for name in names], table
 
 @quiet_hub()
 def metadata_images(
@@ -607,7 +617,9 @@ def metadata_images(
     if not lists: raise ValueError(f"'{folder}' has no {', '.join(list_names)}; expected a list of images and labels")
     read = [_read_list(f, image) for f in lists]
     paths = [p for each, _ in read for p in each]
-    for p in paths:
+    if not paths: raise ValueError(f"'{lists[0]}' names no images; expected a line for each")
+    for p, count in Counter(paths).items():
+        if count > 1: raise ValueError(f"the lists in '{folder}' name '{p}' {count} times; expected one row for it")
         if not p.is_relative_to(folder): raise ValueError(f"a list in '{folder}' names '{p}'; expected files within it")
         if not p.is_file(): raise ValueError(f"a list in '{folder}' names '{p}', which is not there")
     endings = Image.registered_extensions()

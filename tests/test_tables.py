@@ -120,8 +120,11 @@ def test_readme_tells_splits_and_configurations(tmp_path):
     (tmp_path/"README.md").write_text(card.format("default", other))
     note, = read(tmp_path, "test").notes
     assert note == "the configuration 'default' is read, the default of README.md; also there: small"
-    (tmp_path/"README.md").write_text("# Fruit\n\nPictures of fruit.\n")
-    assert len(read(tmp_path)) == 18
+    for text in ("# Fruit\n\nPictures of fruit.\n", "---\nFruit: a: b [\n---\n", "---\nlicense: mit\n---\n"):
+        (tmp_path/"README.md").write_text(text)
+        assert len(read(tmp_path)) == 18
+    (tmp_path/"README.md").write_text("---\nconfigs: [\n---\n")
+    with refused("header of '.*README.md' cannot be read"): read(tmp_path)
 
 
 # Columns
@@ -252,7 +255,11 @@ def test_shards_that_do_not_fit(tmp_path):
     write(tmp_path, **{"train-00002-of-00003": table(alternating, name="kind")})
     with refused("2-of-00003.parquet' has the columns image, kind; expected label"): read(tmp_path)
     write(tmp_path, **{"train-00002-of-00003": table(["a"]*4)})
-    with refused("hold different kinds of label"): read(tmp_path)
+    with refused("2-of-00003.parquet' holds label as string, '.*1-of-00003.parquet' as numbers"): read(tmp_path)
+    write(tmp_path, **{"train-00002-of-00003": pa.table({"image": [png(0)], "label": [0]})})
+    with refused("2-of-00003.parquet' holds image as binary, '.*1-of-00003.parquet' as images"): read(tmp_path)
+    undeclared = pa.table({"image": [dict(bytes=png(0), path=None)], "label": pa.nulls(1)})
+    assert len(read(write(tmp_path/"mixed", a=table(["a", "b"]), b=undeclared))) == 2
     write(tmp_path/"none", train=table([0]).select([]))
     with refused("has no rows; expected a table"): read(tmp_path/"none")
 
@@ -422,6 +429,17 @@ def test_a_list_names_files_of_its_folder_only(tmp_path, file_name, words):
     listed(tmp_path/"set", label=[0, 1, 0, 1])
     (tmp_path/"set"/"metadata.csv").write_text(f"file_name,label\n0.png,a\n{file_name},b\n")
     with refused(words): metadata_images(tmp_path/"set", "all")
+
+
+@pytest.mark.parametrize("lines, words", [
+    ("", "metadata.csv' cannot be read"), ("file_name,label", "names no images"),
+    ("name,label\n0.png,a", "has the columns name, label"), ("file_name,label\n0.png,a\n0.png,b", "0.png' 2 times"),
+    ("file_name,label\n,a", "row 0 of '.*metadata.csv' has no file_name"),
+    ("file_name\n0.png", "has the columns file_name; .* one with a label"),
+])
+def test_lists_that_are_none(tmp_path, lines, words):
+    (listed(tmp_path, label=[0, 1, 0, 1])/"metadata.csv").write_text(lines)
+    with refused(words): metadata_images(tmp_path, "all")
 
 
 def archive(path, samples):
