@@ -319,6 +319,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                              'adq.figures.save_table': ('figures.html#save_table', 'adq/figures.py'),
                              'adq.figures.spread': ('figures.html#spread', 'adq/figures.py')},
             'adq.folders': { 'adq.folders.Busy': ('folders.html#busy', 'adq/folders.py'),
+                             'adq.folders.Busy.__init__': ('folders.html#busy.__init__', 'adq/folders.py'),
                              'adq.folders._clear_left': ('folders.html#_clear_left', 'adq/folders.py'),
                              'adq.folders._content': ('folders.html#_content', 'adq/folders.py'),
                              'adq.folders._digest': ('folders.html#_digest', 'adq/folders.py'),

@@ -6,15 +6,21 @@
 __all__ = ['Busy', 'locked', 'write_aside', 'once', 'signed', 'is_ours', 'check_new', 'new_folder', 'read_lines', 'append_line',
            'checksum', 'identity', 'content_hash', 'work_folder']
 
-# %% ../nbs/00a_folders.ipynb #b7be7690
+# %% ../nbs/00a_folders.ipynb #fe900762
 import functools, hashlib, json, os, re, secrets, shutil
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-# %% ../nbs/00a_folders.ipynb #50e82890
-class Busy(ValueError): "Another run writes what was to be locked."
+# %% ../nbs/00a_folders.ipynb #009cfa71
+class Busy(ValueError):
+    "Another run writes what was to be locked."
+    def __init__(self,
+        path, # of the file or folder
+    ):
+        super().__init__(f"'{path}' is being written by another run; expected another name, or that run to end")
 
 @contextmanager
 def locked(
@@ -28,8 +34,7 @@ def locked(
     lock = FileLock(path.with_name(f".{path.name}.adq.lock"), is_singleton=True)
     try:
         try: lock.acquire(timeout=-1 if wait else 0)
-        except Timeout:
-            raise Busy(f"'{path}' is being written by another run; expected another name, or that run to end") from None
+        except Timeout: raise Busy(path) from None
         try: yield
         finally:
             if lock.lock_counter == 1: Path(lock.lock_file).unlink(missing_ok=True)
@@ -143,7 +148,7 @@ def check_new(
                          "or force (--force) to replace an earlier result")
     _refuse_foreign(folder, folder)
 
-# %% ../nbs/00a_folders.ipynb #8882f0ed
+# %% ../nbs/00a_folders.ipynb #663667fb
 def _clear_left(folder):
     """Clear away what killed runs left of a folder; an earlier result that one had moved aside is put back.
     Only for whoever holds the lock."""
@@ -181,7 +186,8 @@ def new_folder(
         aside.mkdir()
         try:
             yield aside
-            for path in aside, *aside.rglob("*"): _sync(path)
+            with ThreadPoolExecutor(16) as threads: # of many small files at once, a disk makes one write
+                list(threads.map(_sync, [aside, *aside.rglob("*")]))
             _take_place(aside, folder, old, force)
         except BaseException:
             if old.exists() and not folder.exists(): old.rename(folder)
