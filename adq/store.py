@@ -381,7 +381,8 @@ def in_bytes(n):
         if n < 1000 or unit == "GB": return f"{n:,.{0 if unit == 'bytes' else 1}f} {unit}"
         n /= 1000
 
-def _plain(text): return re.sub(r"([\\`*_{}\[\]<>|#$~&])", r"\\\1", " ".join(writable(text).split())) # no Markdown in names
+def _plain(text): # no Markdown in names
+    return re.sub(r"([\\`*_{}\[\]<>|#$~&])", r"\\\1", " ".join(writable(text).split()))
 
 def _last_part(source):
     if not source: return "unnamed"
