@@ -200,7 +200,7 @@ def check_cell(
     smallest, image = int(sizes.min()), int(sizes.min(1).argmin())
     told = f"{name(image)} has {sizes[image][0]}×{sizes[image][1]} pixels"
     if cell is None and smallest >= 4: return cell_side(smallest)
-    if cell is None: raise ValueError(f"{told}, too few to be cut into patches; expected at least 4 a side, or whole images")
+    if cell is None: raise ValueError(f"{told}, too few to be cut into patches; expected sides of at least 4")
     check_whole("cell", cell, 1)
     if cell <= max(1, smallest//2): return int(cell)
     raise ValueError(f"cell is {cell}; expected a whole number from 1 to {max(1, smallest//2)}, as {told}")

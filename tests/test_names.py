@@ -41,7 +41,7 @@ def test_compress_info_train_and_compare(capsys, tmp_path, folder):
     assert load_dataset(str(out), split="train").features["label"].names == expected
     assert len(os.listdir(to_images(out, tmp_path/"images"))) == 2
     (out/"README.md").read_text(encoding="utf-8")
-    run(capsys, "compare", folder, *small[2:], "--methods", "adq", "--seeds", 1, "--size", 16, "--out", tmp_path/"table")
+    run(capsys, "compare", folder, *small[2:], *"--methods adq --seeds 1 --size 16 --out".split(), tmp_path/"table")
 
 
 def test_report(capsys, tmp_path, write_tree):
