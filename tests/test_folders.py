@@ -157,3 +157,12 @@ def test_images_beside_parquet_files_are_noted(tmp_path, write_tree):
     (tmp_path/"data").mkdir(); table.cast_column("image", datasets.Image()).to_parquet(tmp_path/"data"/"train.parquet")
     images = load_images(tmp_path, "all")
     assert counts(images) == [2, 2] and f"'{tmp_path}/assets' is not read" in images.notes[-1]
+
+
+def test_a_test_folder_without_images(tmp_path, write_tree):
+    write_tree(tmp_path/"train")
+    for c in "cat", "dog": (tmp_path/"test"/c).mkdir(parents=True)
+    with pytest.raises(ValueError, match="has no images; expected at least one"): load_images(tmp_path, "test")
+    shutil.rmtree(tmp_path/"test"); (tmp_path/"test").mkdir()
+    assert load_images(tmp_path).notes == [f"'{tmp_path}/test' is not read: it has no folder of a class of train, "
+                                           "and the test part is drawn from train"]
