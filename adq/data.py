@@ -149,6 +149,7 @@ def decode_all(
     encoded, # `Encoded`
 ):           # uint8 tensor (N, C, H, W), or `encoded` unchanged where sizes differ or memory would not do
     "Decode a set into memory if it fits. Raises `ValueError` naming the image that cannot be read."
+    if not len(encoded): return encoded
     height, width = encoded.size(0)
     if len(encoded)*3*height*width > memory_limit: return encoded
     if any(encoded.size(i) != (height, width) for i in np.linspace(0, len(encoded) - 1, 16).astype(int)): return encoded

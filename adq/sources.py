@@ -135,7 +135,7 @@ def _class_tree(folder, known=None):
             raise ValueError(f"class folder '{of_class}' is empty; expected images in it, or no such folder")
         paths += images
         if images: labels += [classes.index(of_class.name)]*len(images)
-    counts, notes = np.bincount(labels, minlength=len(classes)), _note_strays(strays)
+    counts, notes = np.bincount(np.array(labels, int), minlength=len(classes)), _note_strays(strays)
     if not counts.all():
         more = f" and of {(counts == 0).sum() - 1:,} more" if (counts == 0).sum() > 1 else ""
         notes.append(f"'{folder}' has no image of class '{classes[counts.argmin()]}'{more}")
@@ -181,6 +181,7 @@ def _tiny_validation(folder, classes):
     "Paths, labels, classes and notes of Tiny-ImageNet's validation images."
     table, paths, labels = folder/"val_annotations.txt", [], []
     for number, line in enumerate(table.read_text().splitlines(), 1):
+        if not line: continue
         name, of_class, *_ = *line.split("\t"), "", ""
         if of_class not in classes:
             raise ValueError(f"line {number} of '{table}' names class '{of_class}', which has no folder in train")
