@@ -28,6 +28,7 @@ def select(
     keep,             # data keep ratio ρ
     *,
     alpha=0.6,        # weight of importance against bin size; for rs, ds and adq
+    norm="minmax",    # how scores become importance, one of `adq.sampling.norms`; for adq
     bins=None,        # list of m index arrays; for dq, rs, ds and adq
     rs=None,          # float (m,); for rs and adq
     ds=None,          # float (m,); for ds and adq
@@ -44,7 +45,7 @@ def select(
         return graphcut_select(embedding, labels, quotas(np.zeros(len(counts)), counts, keep, 0)), None
     if method == "random": bins, scores = [np.arange(len(labels))], np.zeros(1)
     elif method == "dq": scores, alpha = np.zeros(len(bins)), 0
-    else: scores = {"rs": lambda: normalised(rs), "ds": lambda: normalised(ds), "adq": lambda: importance(rs, ds)}[method]()
+    else: scores = {"rs": lambda: normalised(rs), "ds": lambda: normalised(ds), "adq": lambda: importance(rs, ds, norm)}[method]()
     counts = quotas(scores, [len(b) for b in bins], keep, alpha)
     return sample_bins(bins, counts, labels, seed), None if method == "random" else counts
 
