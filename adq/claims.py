@@ -113,6 +113,7 @@ def plot_forest(
 ):
     "One line for each endpoint, top to bottom."
     rows = np.arange(len(table))
+    ax.use_sticky_edges = False
     for y, line in zip(rows, table.itertuples(index=False)):
         half, n = line[table.columns.get_loc("± 95 %")], line.n
         if not np.isnan(line.detectable): ax.barh(y, 2*line.detectable, left=-line.detectable, height=0.7, color="0.93", zorder=0)
