@@ -74,7 +74,12 @@ class Settings:
     weight_decay: float  # of SGD
     flip: bool           # mirror images at random while training (not for digits)
     seeds: int           # number of runs, seeded 0, 1, …: tables 1 and 3, figure 2, and the commands
-    table2_seeds: int    # of DQ and ADQ at the first ratio, to tell them apart: table 2
+    endpoints: list      # primary endpoints at the first ratio, written down before a batch starts: method>against
+    endpoint_seeds: int  # of their runs, of table 2 and of the controls
+    long_model: str      # the endpoints once more, near the paper's accuracy: network,
+    long_epochs: int     # epochs,
+    long_seeds: int      # and seeds; 0 = not at all
+    second_extractor: str # of figure 2, to see what of the scores is the extractor's
     other_seeds: int     # of distribution matching, all of the data, and figures 4 to 6
     points: int          # of the accuracy curve of a run, evenly spaced over its epochs
     compile: bool        # let torch compile the trained networks
@@ -89,7 +94,8 @@ class Settings:
     dm_width: int        # channels of the networks it matches in
 
     def __post_init__(self):
-        for name in "n_bins", "epochs", "seeds", "table2_seeds", "other_seeds", "points", "dm_iterations", "dm_width": check_whole(name, getattr(self, name), 1)
+        for name in "n_bins", "epochs", "seeds", "endpoint_seeds", "long_epochs", "other_seeds", "points", "dm_iterations", "dm_width": check_whole(name, getattr(self, name), 1)
+        check_whole("long_seeds", self.long_seeds, 0)
         for name in "patch", "batch_size": check_whole(name, getattr(self, name), 2)
         for name in "keep", "table1_keep", "low_keep", "high_keep":
             for share in getattr(self, name): check_share(name, share)
