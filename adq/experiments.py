@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['results_version', 'added', 'page_runs', 'Experiment', 'experiment', 'run', 'read_rows', 'append_row', 'processor',
-           'sweep', 'as_table', 'find_rows', 'collect', 'differences', 'paired', 'endpoints', 'evidence', 'table1',
-           'table2', 'table3', 'figure2', 'figure4', 'figure5', 'figure6', 'readings', 'bin_value', 'controls',
-           'imagenet_store', 'imagenet_rows']
+           'sweep', 'as_table', 'find_rows', 'collect', 'differences', 'paired', 'primary_endpoints', 'evidence',
+           'table1', 'table2', 'table3', 'figure2', 'figure4', 'figure5', 'figure6', 'readings', 'bin_value',
+           'controls', 'imagenet_store', 'imagenet_rows']
 
 # %% ../nbs/12_experiments.ipynb #9106bbc4
 import copy, functools, hashlib, json, multiprocessing, os, platform, subprocess, sys, time
@@ -207,17 +207,16 @@ def _run_trajectory(e, images, test, folder, device, settings):
     with seeded(e.seed): start = build_model(e.model, len(images.classes), size)
     flat = lambda model: torch.cat([p.detach().flatten() for p in model.parameters()]).cpu()
     every = max(1, e.epochs//20) # at most some twenty points
-    def follow(part):
+    def follow(part, seed=e.seed):
         path, network = {}, Network(copy.deepcopy(start), size, *mean_std).to(device)
-        fit(network, part, epochs=e.epochs, batch_size=e.batch_size, lr=e.lr, weight_decay=e.weight_decay, flip=e.flip, seed=e.seed, after_epoch=lambda epoch: path.update({epoch: flat(network.model)}) if epoch % every == 0 else None)
+        fit(network, part, epochs=e.epochs, batch_size=e.batch_size, lr=e.lr, weight_decay=e.weight_decay, flip=e.flip, seed=seed, after_epoch=lambda epoch: path.update({epoch: flat(network.model)}) if epoch % every == 0 else None)
         return path
     expert, origin, texture = follow(some), flat(start), texture_level(some, e.patch)
     rank = np.argsort(np.argsort(texture, kind="stable"), kind="stable")*3//len(some)
     thirds = {"low": rank == 0, "medium": rank == 1, "high": rank == 2, "random": np.random.default_rng(e.seed).permutation(rank) == 0}
-    curves = {}
-    for name, mask in thirds.items():
-        path = follow(some.subset(np.flatnonzero(mask)))
-        curves[name] = {t: float((path[t] - expert[t]).square().sum()/(origin - expert[t]).square().sum()) for t in expert}
+    paths = {name: follow(some.subset(np.flatnonzero(mask))) for name, mask in thirds.items()}
+    paths["expert again"] = follow(some, e.seed + 1000) # the same start and images, in another order
+    curves = {name: {t: float((path[t] - expert[t]).square().sum()/(origin - expert[t]).square().sum()) for t in expert} for name, path in paths.items()}
     return dict(distance=curves, texture={name: float(texture[mask].mean()) for name, mask in thirds.items()}, images=len(some))
 
 # %% ../nbs/12_experiments.ipynb #e046df48
@@ -400,14 +399,14 @@ def paired(
 # %% ../nbs/12_experiments.ipynb #67f4ea2c
 def _methods(s): return ("graphcut" if s.profile == "imagenet" else "dm"), "dq", "adq" # ImageNet is no set to match distributions on
 
-def endpoints(
+def primary_endpoints(
     settings,       # `Settings`
 )->list:            # of pairs (method, against)
     "The primary endpoints that `settings.ini` writes down, each a method that the paper puts above another."
     return [tuple(text.split(">")) for text in settings.endpoints]
 
 def evidence(s): # the primary endpoints, and once more near the paper's accuracy
-    pairs = [m for pair in endpoints(s) for m in pair]
+    pairs = [m for pair in primary_endpoints(s) for m in pair]
     usual = [experiment(s, m, keep=s.keep[0], seed=i) for i in range(s.endpoint_seeds) for m in pairs]
     far = dict(model=s.long_model, epochs=s.long_epochs)
     return usual + [experiment(s, m, keep=s.keep[0], seed=i, **far) for i in range(s.long_seeds) for m in pairs if m != "adq"]
