@@ -60,9 +60,10 @@ class Settings:
     epochs: int          # epochs of that training
     batch_size: int      # images per step
     size: int            # side in pixels to train at; 0 = the images' own
-    lr: float            # peak learning rate of SGD, annealed to 0 by a cosine; see `adq.features.make_optimizer` for networks that SGD does not train
+    lr: float            # peak learning rate of SGD; see `adq.features.make_optimizer` for networks that SGD does not train
     weight_decay: float  # of SGD
     flip: bool           # mirror images at random while training (not for digits)
+    recipe: str          # the rest of the training, one of `adq.features.recipes`
     seeds: int           # number of runs, seeded 0, 1, …: tables 1 and 3, figure 2, and the commands
     table2_seeds: int    # of DQ and ADQ at the first ratio, to tell them apart: table 2
     other_seeds: int     # of distribution matching, all of the data, and figures 4 to 6
