@@ -17,7 +17,7 @@ from . import __version__
 from .bins import graphcut_bins
 from .sources import load_images
 from .experiments import find_rows, imagenet_store, page_runs, read_rows, sweep
-from .features import processes
+from .features import processes, recipes
 from .figures import index_page
 from .patches import check_cell, check_reconstructor
 from .pipeline import compress, here, methods
@@ -114,7 +114,7 @@ def run_bins(args):
          f"\nbins    {' '.join(map(str, about['sizes']))} samples, in {seconds:.1f} s, peak memory {_memory():,.0f} MB\nwritten {args.out}: bins.npy (bin of each sample), order.npy (samples bin by bin, in order of selection)")
 
 def run_train(args):
-    options = _settings(args, "model", "epochs", "batch_size", "lr", "weight_decay", "flip", "compile")
+    options = _settings(args, "model", "epochs", "batch_size", "lr", "weight_decay", "flip", "recipe", "compile")
     reconstruct = _settings(args, "reconstruct")["reconstruct"]
     compressed = (Path(args.source)/"compressed.json").is_file()
     if compressed:
@@ -160,7 +160,7 @@ def _describe(args, about):
 
 def run_compare(args):
     if args.out: _check_output(args)
-    compressing, training = _settings(args, "alpha", "n_bins", "extractor", "patch", "temperature", "flip"), _settings(args, "model", "epochs", "batch_size", "lr", "weight_decay", "flip", "compile")
+    compressing, training = _settings(args, "alpha", "n_bins", "extractor", "patch", "temperature", "flip"), _settings(args, "model", "epochs", "batch_size", "lr", "weight_decay", "flip", "recipe", "compile")
     seeds, keep, reconstruct = _settings(args, "seeds")["seeds"], _keep(args), _settings(args, "reconstruct")["reconstruct"]
     patch_keep = 1 - _settings(args, "drop")["drop"] if args.patch_keep is None else args.patch_keep
     images, test = (load_images(args.source, split, data_root=args.data_root) for split in ("train", "test"))
@@ -294,6 +294,7 @@ def _parser():
     def training(p):
         p.add_argument("--model", help="any timm network, or resnet18_narrow")
         p.add_argument("--epochs", type=_whole, help="passes over the images"); p.add_argument("--batch-size", type=_whole, metavar="N", help="images in a step"); p.add_argument("--lr", type=_real, help="peak learning rate")
+        p.add_argument("--recipe", choices=recipes, help="the rest of the training")
         p.add_argument("--size", type=_whole, help="side in pixels to train at (default: the images' own)")
     def output(p, required):
         p.add_argument("--out", type=Path, metavar="DIR", required=required, help="new folder for the result")

@@ -24,10 +24,10 @@ from .baselines import distribution_matching, select, selections, sharpened
 from .data import ImageData
 from .sources import load_images
 from .diversity import augment_view, diversity
-from .features import Network, build_model, check_network, extract_features, fit, load_extractor, pixel_statistics
+from .features import check_network, extract_features, fit, load_extractor, untrained_network
 from .patches import check_cell, check_reconstructor
 from .pipeline import compress, image_share, patch_masks
-from .settings import check_choice, check_whole, load_settings, package_folder, pick_device, seeded
+from .settings import check_choice, check_whole, load_settings, package_folder, pick_device
 from .sampling import importance, quotas, sample_bins
 from .store import fill, once
 from .texture import representativeness, texture_level
@@ -54,6 +54,7 @@ class Experiment:
     lr: float = None
     weight_decay: float = None
     flip: bool = None
+    recipe: str = None        # None = the paper's
     drop: float = None        # share of the patches of each image that is dropped; None = whole images
     reconstruct: str = None   # what fills them
     size: int = None          # side in pixels to train at; None = the images' own
@@ -73,7 +74,7 @@ class Experiment:
 
 # %% ../nbs/12_experiments.ipynb #d0851341
 _scoring, _dropping = ("extractor", "n_bins", "patch", "temperature", "flip"), ("drop", "reconstruct")
-_recipe = ("model", "epochs", "batch_size", "lr", "weight_decay", "flip")
+_recipe = ("model", "epochs", "batch_size", "lr", "weight_decay", "flip", "recipe")
 _weighing = "rs", "ds", "adq", "adq-zscore", "adq-twice" # methods that weigh scores by α
 _parts = {
     "random": ("draw",), "full": (), "graphcut": ("extractor", "flip"), "released": ("extractor", "flip"),
@@ -91,6 +92,9 @@ def experiment(
 )->Experiment:
     "The record of one run. ADQ with α = 0 is DQ, and all of the data is `full`, whatever chose it. A ratio that dropped patches cannot reach is one of whole images."
     values = dict(bins=None, dose=None, draw=None) | asdict(settings) | changes
+    if values["model"] not in (settings.model, settings.long_model):
+        values |= dict(epochs=settings.other_epochs, lr=settings.other_lr, recipe=settings.other_recipe)
+    if values["recipe"] == "paper": values["recipe"] = None
     if kind == "train":
         check_choice("method", method, tuple(_parts))
         if method in _weighing and values["alpha"] == 0: method = "dq"
@@ -196,22 +200,23 @@ def _chosen(e, images, folder, device, settings):
 # %% ../nbs/12_experiments.ipynb #2e6d26a5
 def _run_train(e, images, test, folder, device, settings):
     kept, counts, seconds = _chosen(e, images, folder, device, settings)
-    trained = train(kept, test, e.model, epochs=e.epochs, batch_size=e.batch_size, lr=e.lr, weight_decay=e.weight_decay, flip=e.flip, size=e.size, points=e.points, compile=settings.compile, seed=e.seed, device=device)
+    trained = train(kept, test, e.model, epochs=e.epochs, batch_size=e.batch_size, lr=e.lr, weight_decay=e.weight_decay,
+                    flip=e.flip, recipe=e.recipe or "paper", size=e.size, points=e.points, compile=settings.compile, seed=e.seed, device=device)
     return dict(accuracy=trained.accuracy, best=max(trained.curve.values()), curve=trained.curve, images=len(kept), quotas=counts, seconds=dict(compress=round(seconds, 3), train=round(trained.seconds, 3)))
 
 # %% ../nbs/12_experiments.ipynb #cc773853
 def _run_trajectory(e, images, test, folder, device, settings):
     some = images.subset(select("random", images.labels, e.keep, seed=e.seed)[0])
     size = e.size or images.shape[-1]
-    mean_std = pixel_statistics(some, size)
-    with seeded(e.seed): start = build_model(e.model, len(images.classes), size)
+    start = untrained_network(e.model, some, size, seed=e.seed)
     flat = lambda model: torch.cat([p.detach().flatten() for p in model.parameters()]).cpu()
     every = max(1, e.epochs//20) # at most some twenty points
     def follow(part, seed=e.seed):
-        path, network = {}, Network(copy.deepcopy(start), size, *mean_std).to(device)
-        fit(network, part, epochs=e.epochs, batch_size=e.batch_size, lr=e.lr, weight_decay=e.weight_decay, flip=e.flip, seed=seed, after_epoch=lambda epoch: path.update({epoch: flat(network.model)}) if epoch % every == 0 else None)
+        path, network = {}, copy.deepcopy(start).to(device)
+        fit(network, part, epochs=e.epochs, batch_size=e.batch_size, lr=e.lr, weight_decay=e.weight_decay, flip=e.flip, recipe=e.recipe or "paper", seed=seed,
+            after_epoch=lambda epoch: path.update({epoch: flat(network.model)}) if epoch % every == 0 else None)
         return path
-    expert, origin, texture = follow(some), flat(start), texture_level(some, e.patch)
+    expert, origin, texture = follow(some), flat(start.model), texture_level(some, e.patch)
     rank = np.argsort(np.argsort(texture, kind="stable"), kind="stable")*3//len(some)
     thirds = {"low": rank == 0, "medium": rank == 1, "high": rank == 2, "random": np.random.default_rng(e.seed).permutation(rank) == 0}
     paths = {name: follow(some.subset(np.flatnonzero(mask))) for name, mask in thirds.items()}

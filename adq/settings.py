@@ -70,15 +70,19 @@ class Settings:
     epochs: int          # epochs of that training
     batch_size: int      # images per step
     size: int            # side in pixels to train at; 0 = the images' own
-    lr: float            # peak learning rate of SGD, annealed to 0 by a cosine; see `adq.features.make_optimizer` for networks that SGD does not train
+    lr: float            # peak learning rate of SGD; see `adq.features.make_optimizer` for networks that SGD does not train
     weight_decay: float  # of SGD
     flip: bool           # mirror images at random while training (not for digits)
+    recipe: str          # the rest of the training, one of `adq.features.recipes`
     seeds: int           # number of runs, seeded 0, 1, …: tables 1 and 3, figure 2, and the commands
     endpoints: list      # primary endpoints at the first ratio, written down before a batch starts: method>against
     endpoint_seeds: int  # of their runs, of table 2 and of the controls
     long_model: str      # the endpoints once more, near the paper's accuracy: network,
     long_epochs: int     # epochs,
     long_seeds: int      # and seeds; 0 = not at all
+    other_epochs: int    # of the other networks of table 1 and figure 6,
+    other_lr: float      # their learning rate,
+    other_recipe: str    # and recipe
     second_extractor: str # of figure 2, to see what of the scores is the extractor's
     other_seeds: int     # of distribution matching, all of the data, and figures 4 to 6
     points: int          # of the accuracy curve of a run, evenly spaced over its epochs
@@ -94,14 +98,14 @@ class Settings:
     dm_width: int        # channels of the networks it matches in
 
     def __post_init__(self):
-        for name in "n_bins", "epochs", "seeds", "endpoint_seeds", "long_epochs", "other_seeds", "points", "dm_iterations", "dm_width": check_whole(name, getattr(self, name), 1)
+        for name in "n_bins", "epochs", "seeds", "endpoint_seeds", "long_epochs", "other_epochs", "other_seeds", "points", "dm_iterations", "dm_width": check_whole(name, getattr(self, name), 1)
         check_whole("long_seeds", self.long_seeds, 0)
         for name in "patch", "batch_size": check_whole(name, getattr(self, name), 2)
         for name in "keep", "table1_keep", "low_keep", "high_keep":
             for share in getattr(self, name): check_share(name, share)
         for share in self.alpha, *self.alphas: check_share("alpha", share, zero=True)
         check_share("trajectory", self.trajectory); check_share("drop", self.drop, zero=True)
-        check_positive("temperature", self.temperature); check_positive("lr", self.lr)
+        check_positive("temperature", self.temperature); check_positive("lr", self.lr); check_positive("other_lr", self.other_lr)
         if not self.keep or not self.architectures: raise ValueError("keep or architectures is empty; expected at least one")
 
 # %% ../nbs/00_settings.ipynb #9639faf5
