@@ -18,7 +18,7 @@ from . import __version__
 from .folders import check_new, locked, new_folder, work_folder, write_aside
 from .manifest import codecs, read_about, readable_size, strict_json, verify
 from .settings import (Settings, check_choice, check_share, check_source, check_whole, load_settings, methods,
-                          named_sources, package_folder, parse_setting)
+                          named_sources, package_folder, parse_setting, recipe_names)
 
 # %% ../nbs/16_cli.ipynb #16c00003
 class _Help(argparse.RawDescriptionHelpFormatter):
@@ -93,6 +93,7 @@ def _add_training_words(p):
     p.add_argument("--epochs", type=_whole, help="passes over the images")
     p.add_argument("--batch-size", type=_whole, metavar="N", help="images in a step")
     p.add_argument("--lr", type=_real, help="peak learning rate")
+    p.add_argument("--recipe", choices=recipe_names, help="the rest of the training")
     p.add_argument("--size", type=_whole, help="side in pixels to train at (default: the images' own)")
 
 def _add_seed_word(p): p.add_argument("--seed", type=_whole, default=0, help="of everything random (default: 0)")
@@ -149,7 +150,7 @@ def main(
 
 # %% ../nbs/16_cli.ipynb #16c0000a
 _compressing = "alpha", "n_bins", "extractor", "patch", "temperature", "flip"
-_training = "model", "epochs", "batch_size", "lr", "weight_decay", "flip", "compile"
+_training = "model", "epochs", "batch_size", "lr", "weight_decay", "flip", "recipe", "compile"
 
 def _profile(args):
     "The settings of the profile, with the options that were given in place of its values."
@@ -576,7 +577,8 @@ _add_command("bins", run_bins, _add_bins_words, "Make bins of embeddings of anyt
              "adq bins features.npy --labels labels.npy --bins 10 --out bins", "FEATURES --out DIR")
 
 # %% ../nbs/16_cli.ipynb #2c13760a
-page_names = "figure2 table3 table1 table2 figure6 figure4 figure5 cost claims".split() # as they are best made
+# in the order in which their runs are best made
+page_names = "figure2 evidence table3 readings controls bin_value table1 table2 figure6 figure4 figure5 cost".split()
 _page_options = {"profile", "out_dir", "data_root", "jobs", "device", "stored"} # parameters with an option of their own
 _settings_of_pages = {f.name for f in fields(Settings)} - {"profile"}
 
@@ -603,8 +605,8 @@ def _made_of(name, out, settings, data_root, imagenet):
     "Hash of what a page is made of: its source, this package, the settings, and the runs that it shows."
     from adq.experiments import find_rows, imagenet_store, page_runs, read_rows
     from adq.report import pages_folder
-    if name in page_runs: runs = find_rows(page_runs[name](settings), out, settings, data_root)
-    else: runs = read_rows(out) if name == "claims" else []
+    if name in ("evidence", "bin_value"): runs = read_rows(out) # which show what others made, too
+    else: runs = find_rows(page_runs[name](settings), out, settings, data_root) if name in page_runs else []
     if "imagenet" in _page_parameters(name): runs = runs + read_rows(imagenet_store(out, imagenet))
     sources = pages_folder()/f"{name}.ipynb", *sorted(package_folder().glob("*.py"))
     parts = repr(settings), sorted(row["key"] for row in runs), [path.read_text(encoding="utf-8") for path in sources]
@@ -641,24 +643,34 @@ def _add_reproduce_words(p):
 
 # %% ../nbs/16_cli.ipynb #16c00023
 def _reproduce_page(name, args, out, settings, changes):
-    "Make the runs of a page and the page: what was done, for the account."
-    from adq.experiments import page_runs, sweep
+    "Make a page from the runs that are there: what was done, for the account."
+    from adq.experiments import page_runs
     mine = {key: list(value) if isinstance(value, tuple) else value for key, value in changes.items()
             if key in _settings_of_pages | _page_parameters(name)}
     own = dict(stored=True) if name in page_runs else dict(device=args.device) if name == "cost" else {}
     parameters = dict(profile=args.profile, out_dir=str(out), data_root=args.data_root, **mine, **own)
-    try:
-        if name in page_runs and not args.stored:
-            _tell(f"{name}: runs")
-            runs = page_runs[name](settings)
-            sweep(runs, out, settings, data_root=args.data_root, jobs=args.jobs, device=args.device, progress=True)
-        fingerprint = _made_of(name, out, settings, args.data_root, changes.get("imagenet"))
-        if not args.force and _is_made(out/f"{name}.ipynb", parameters, fingerprint): return "as it was"
-        _make_page(name, out, parameters, fingerprint)
-        return "made"
-    except Exception as e: # the other pages go on; a `RuntimeError` is that of a cell and tells its kind itself
+    fingerprint = _made_of(name, out, settings, args.data_root, changes.get("imagenet"))
+    if not args.force and _is_made(out/f"{name}.ipynb", parameters, fingerprint): return "as it was"
+    _make_page(name, out, parameters, fingerprint)
+    return "made"
+
+def _make_runs(name, args, out, settings):
+    "Make the runs of a page."
+    from adq.experiments import page_runs, sweep
+    if args.stored or name not in page_runs: return "as it was"
+    _tell(f"{name}: runs")
+    sweep(page_runs[name](settings), out, settings, data_root=args.data_root, jobs=args.jobs, device=args.device, progress=True)
+    return "made"
+
+def _account(pages, name, work, *args):
+    "Do a part of the work on a page, and enter what came of it; after a failure the other pages go on."
+    page, start = pages.setdefault(name, dict(page=name, state="", seconds=0.0)), time.perf_counter()
+    if page["state"].startswith("failed"): return
+    try: page["state"] = work(name, *args)
+    except Exception as e: # a `RuntimeError` is that of a cell and tells its kind itself
         kind = "" if isinstance(e, RuntimeError) else f"{type(e).__name__}: "
-        return f"failed: {kind}{' '.join(str(e).split())}"
+        page["state"] = f"failed: {kind}{' '.join(str(e).split())}"
+    page["seconds"] = round(page["seconds"] + time.perf_counter() - start, 1)
 
 def _tell(text): print(text, file=sys.stderr, flush=True)
 
@@ -671,21 +683,20 @@ def run_reproduce(args):
     pick_device(args.device)
     names = page_names if args.name == "all" else [args.name]
     changes = _changes(args.parameters, names)
-    settings, pages = load_settings(args.profile, changes=changes), []
+    settings, pages = load_settings(args.profile, changes=changes), {}
     out = args.out or Path("paper_figures")/args.profile
     if out.exists() and not out.is_dir(): raise ValueError(f"output folder '{out}' is a file; expected a folder")
     out.mkdir(parents=True, exist_ok=True)
+    for name in names: _account(pages, name, _make_runs, args, out, settings) # all of them first: pages show each other's
     for name in names:
-        start = time.perf_counter()
-        state = _reproduce_page(name, args, out, settings, changes)
-        seconds = round(time.perf_counter() - start, 1)
-        pages.append(dict(page=name, state=state, seconds=seconds, path=str(out/f"{name}.ipynb")))
-        _tell(f"{name}: {state}")
-        failed = {p["page"]: p["state"] for p in pages if p["state"].startswith("failed")}
+        _account(pages, name, _reproduce_page, args, out, settings, changes)
+        pages[name]["path"] = str(out/f"{name}.ipynb")
+        _tell(f"{name}: {pages[name]['state']}")
+        failed = {p["page"]: p["state"] for p in pages.values() if p["state"].startswith("failed")}
         index = index_page(out, page_names, settings, failed)
-    lines = [f"{p['page']:9}{p['seconds']:9.1f} s  {_tell_page(p)}" for p in pages]
+    lines = [f"{p['page']:9}{p['seconds']:9.1f} s  {_tell_page(p)}" for p in pages.values()]
     count = f"{len(pages) - len(failed)} of {len(pages)} pages in {out}" + (f", {len(failed)} failed" if failed else "")
-    _say(args, dict(pages=pages, out=out, index=index), "\n".join([*lines, f"{count}; all at a glance: {index}"]))
+    _say(args, dict(pages=[*pages.values()], out=out, index=index), "\n".join([*lines, f"{count}; all at a glance: {index}"]))
     return 1 if failed else 0
 
 def _tell_page(page):

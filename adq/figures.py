@@ -17,6 +17,7 @@ import matplotlib.pyplot as plt, numpy as np, pandas as pd, seaborn as sns
 from jinja2 import Environment
 
 
+from .claims import words
 from .experiments import read_rows
 from .folders import write_aside
 from .sampling import normalised
@@ -43,13 +44,16 @@ def family(model): return model.removesuffix("_narrow") # the architecture of th
 def in_table1(models): return [m for m in models if (family(m), "full", 1.0) in published.index] # those whose architecture the paper's table 1 has
 
 def published_gain(model, method, keep, against="dq"):
-    "Points by which the paper's method beats another; NaN where the paper has no number."
-    return published.get((family(model), method, keep), np.nan) - published.get((family(model), against, keep), np.nan)
+    "Points by which the paper's method beats another, whatever the reading; NaN where the paper has no number."
+    return published.get((family(model), method.partition("-")[0], keep), np.nan) - published.get((family(model), against, keep), np.nan)
 
 # %% ../nbs/13_figures.ipynb #f7c37f7b
-methods = {"random": "random", "graphcut": "GraphCut", "dm": "DM", "dq": "DQ", "rs": "RS only", "ds": "DS only", "adq": "ADQ", "full": "all data"}
+methods = {"random": "random", "graphcut": "GraphCut", "dm": "DM", "dq": "DQ", "rs": "RS only", "ds": "DS only", "adq": "ADQ",
+           "adq-zscore": "ADQ, z-score", "adq-twice": "ADQ, twice", "released": "released", "full": "all data"}
 _palette = sns.color_palette("colorblind")
-colours = dict(random=_palette[7], graphcut=_palette[5], dm=_palette[2], dq=_palette[0], rs=_palette[4], ds=_palette[9], adq=_palette[3], full=(0.3, 0.3, 0.3))
+colours = dict(random=_palette[7], graphcut=_palette[5], dm=_palette[2], dq=_palette[0], rs=_palette[4], ds=_palette[9], adq=_palette[3], full=(0.3, 0.3, 0.3),
+               released=_palette[6], **{"adq-zscore": _palette[1], "adq-twice": _palette[8]})
+_markers = dict(zip(methods, "oDsovv^osX*P"))
 
 @contextmanager
 def look():
@@ -66,19 +70,20 @@ def _check_some(rows):
 def _bars(values): return values.mean() - interval(values), values.mean() + interval(values)
 
 def lines(ax, rows, x, y="accuracy", *, hue, **options):
-    "Means over seeds with their 95 % intervals, one line for each `hue`, set apart sideways so that none hides another."
-    sns.pointplot(rows, x=x, y=y, hue=hue, dodge=0.3 if rows[hue].nunique() > 1 else False, errorbar=_bars, native_scale=True, markersize=3.5, linewidth=1.5, err_kws=dict(linewidth=1), ax=ax, **options)
+    "Means over seeds with their 95 % intervals, one line for each `hue`, each point at its own x."
+    sns.pointplot(rows, x=x, y=y, hue=hue, errorbar=_bars, native_scale=True, markersize=4, linewidth=1.2, alpha=0.8,
+                  err_kws=dict(linewidth=1), ax=ax, **options)
 
 def caption(
     rows,      # DataFrame, as `adq.experiments.collect` returns
     settings,  # `Settings`
     data,      # str: name of the images
 ):             # str
-    "Data, profile, seeds and hardware of what is shown."
-    seeds = rows.groupby([c for c in ("kind", "model", "method", "keep", "alpha") if c in rows], dropna=False).seed.nunique() if len(rows) else pd.Series([0])
+    "Data, profile and seeds of what is shown; on a second line the hardware."
+    seeds = rows.groupby([c for c in ("kind", "model", "method", "keep", "alpha", "bins", "dose", "draw") if c in rows], dropna=False).seed.nunique() if len(rows) else pd.Series([0])
     dropped = f", {settings.drop:.0%} of the patches of DQ and ADQ dropped" if "drop" in rows and rows["drop"].notna().any() else ""
     count = f"{seeds.min()}" if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
-    return f"{data}; profile {settings.profile}{dropped}; n = {count} seeds; bars: 95 % interval; {', '.join(sorted(rows.device.unique())) if len(rows) else 'no run yet'}"
+    return f"{data}; profile {settings.profile}{dropped}; n = {count} seeds; bars: 95 % interval\n{'made on ' + ', '.join(sorted(rows.device.unique())) if len(rows) else 'no run yet'}"
 
 def save_figure(fig, folder, name):
     "Write NAME.svg and NAME.png."
@@ -101,41 +106,74 @@ def save_table(table, folder, name):
         with write_aside(Path(folder)/f"{name}.{ending}") as aside: write(aside)
 
 # %% ../nbs/13_figures.ipynb #2a2005fa
+def _scaled(rows, name):
+    "Scores by seed on the scale of the panels: RS and DS from 0 to 1, IS as half of their sum."
+    return np.array([np.asarray(v)/2 if name == "importance" else normalised(v) for v in rows[name]])
+
+def _null(null, rows, name):
+    "Scores of random bins on the scale of ours."
+    if name == "importance": return (_null(null, rows, "rs") + _null(null, rows, "ds"))/2
+    ours = np.array(rows[name].tolist()).mean(0)
+    return (np.array(null[name].tolist()) - ours.min())/np.ptp(ours)
+
+def _panel(ax, rows, null, other, name, colour):
+    bins, every = np.arange(len(rows.rs.iloc[0])), _scaled(rows, name)
+    same = len(every) > 1 and np.ptp(every, 0).max() < 1e-12
+    half = None if same or len(every) < 2 else [interval(v) for v in every.T]
+    ax.errorbar(bins, every.mean(0), half, fmt="o-", color=colour, markersize=4, capsize=2, label="one observation" if same else f"n = {len(every)} seeds")
+    if len(other): ax.plot(bins, _scaled(other, name).mean(0), "^:", color=colour, markersize=3, lw=1, label=f"{family(other.extractor.iloc[0].split('/')[0])}, trained on the set")
+    if len(null): ax.plot(bins, _null(null, rows, name).T, "-", color="0.7", lw=1, label=["random bins"] + ["_"]*(len(null) - 1))
+
 def plot_scores(
-    rows, # DataFrame of runs of kind "scores"
-):        # matplotlib figure of four panels
+    rows,         # DataFrame of runs of kind "scores"
+    null=(),      # DataFrame of runs of kind "null": the same of random bins
+    other=(),     # DataFrame of runs of kind "scores" with another extractor
+)->plt.Figure:    # four panels
     "RS, DS and IS per bin beside the ideal condition, Fig. 2. Raises `ValueError` where there is no run."
     _check_some(rows)
     number = len(rows.rs.iloc[0])
-    bins = np.arange(number)
+    bins, parts = np.arange(number), (("rs", "(b) RS", "C0"), ("ds", "(c) DS", "C2"), ("importance", "(d) IS / 2", "C1"))
     with look():
-        fig, axes = plt.subplots(1, 4, figsize=(8, 2.1), sharey=True)
-        for colour, label, values in ((0, "RS", np.linspace(1, 0, number)), (2, "DS", np.linspace(0, 1, number)), (1, "IS / 2", np.full(number, 0.5))): axes[0].plot(bins, values, color=f"C{colour}", label=label)
-        for ax, (name, title), colour in zip(axes[1:], (("rs", "(b) RS"), ("ds", "(c) DS"), ("importance", "(d) IS")), (0, 2, 1)):
-            every = np.array([normalised(v) for v in rows[name]])
-            for v in every: ax.plot(bins, v, color=f"C{colour}", alpha=0.35, lw=0.8)
-            ax.plot(bins, every.mean(0), "o-", color=f"C{colour}", markersize=4, label=f"mean of {len(rows)} seeds")
+        fig, axes = plt.subplots(1, 4, figsize=(8.4, 2.8), sharey=True)
+        for label, colour, values in (("RS", "C0", np.linspace(1, 0, number)), ("DS", "C2", np.linspace(0, 1, number)), ("IS / 2", "C1", np.full(number, 0.5))):
+            axes[0].plot(bins, values, color=colour, label=label)
+        for ax, (name, title, colour) in zip(axes[1:], parts):
+            _panel(ax, rows, null, other, name, colour)
             ax.set_title(title)
-        if number == len(published_rs): axes[1].plot(bins, normalised(published_rs), "s--", color="0.3", markersize=3, label="authors")
+        if number == len(published_rs): axes[1].plot(bins, normalised(published_rs), "s--", color="0.3", markersize=3, lw=1, label="authors")
         axes[0].set(title="(a) ideal condition", ylabel="score, normalised")
-        for ax in axes: ax.set(xlabel="bin", xticks=bins[::max(1, number//5)], ylim=(-0.05, 1.4)); ax.legend(loc="upper right", fontsize="small", ncols=2 if ax is axes[0] else 1, columnspacing=1, handlelength=1.4)
+        for ax in axes:
+            ax.set(xlabel="bin", xticks=bins[::max(1, number//5)])
+            ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.28), fontsize="small", handlelength=1.4)
         sns.despine(fig)
     return fig
 
 # %% ../nbs/13_figures.ipynb #2fc73712
+_thirds = {"high": "C0", "medium": "C1", "low": "C2", "random": "0.5", "expert again": "0.2"} # line: colour
+
 def plot_trajectories(
-    rows, # DataFrame of runs of kind "trajectory"
-):        # matplotlib figure
-    "Distance of students to the expert over epochs, Fig. 4, and that of a random third. Raises `ValueError` where there is no run."
+    rows,        # DataFrame of runs of kind "trajectory"
+)->plt.Figure:   # two panels
+    "Distance of students to the expert over epochs, Fig. 4, and at the end beside a random third. Raises `ValueError` where there is no run."
     _check_some(rows)
     long = pd.DataFrame([dict(third=third, epoch=int(epoch), distance=d, seed=row.seed) for row in rows.itertuples() for third, path in row.distance.items() for epoch, d in path.items()])
+    last = long[long.epoch == long.epoch.max()].pivot_table(index="seed", columns="third", values="distance")
+    names = [name for name in _thirds if name in last]
     with look():
-        fig, ax = plt.subplots(figsize=(4.2, 2.8))
-        lines(ax, long, "epoch", "distance", hue="third", hue_order=["high", "medium", "low", "random"], palette=[*sns.color_palette("colorblind", 3), "0.5"])
-        ax.set(xlabel="epoch", ylabel="distance to the expert (its start: 1)")
-        ax.set_ylim(0, None)
-        ax.locator_params(axis="x", integer=True)
-        ax.legend(title="third by texture", loc="center left", bbox_to_anchor=(1.02, 0.5))
+        fig, (left, right) = plt.subplots(1, 2, figsize=(6.6, 2.6))
+        for name in names:
+            mean = long[long.third == name].groupby("epoch").distance.mean()
+            left.plot(mean.index, mean, color=_thirds[name], ls="--" if name == "expert again" else "-", label=name)
+        left.set(xlabel="epoch", ylabel="distance to the expert (its start: 1)", title="means over seeds")
+        left.set_ylim(0, None)
+        left.locator_params(axis="x", integer=True)
+        left.legend(fontsize="small", ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.25))
+        for y, name in enumerate(names):
+            apart = last[name] - last["random"]
+            if name != "random": right.errorbar(apart.mean(), y, xerr=interval(apart) if len(apart) > 1 else None, fmt="o", color=_thirds[name], capsize=2)
+        right.axvline(0, color="0.5", lw=0.8)
+        right.set(yticks=range(len(names)), yticklabels=names, xlabel="distance − that of the random third", title="last epoch, by seed")
+        right.invert_yaxis()
         sns.despine(fig)
     return fig
 
@@ -151,7 +189,7 @@ def plot_keep(
     some = rows[rows.keep.isin(ratios) & (rows.method != "full")]
     some = some.assign(keep=100*some.keep, accuracy=100*some.accuracy, method=some.method.map(methods))
     present = [m for m in methods if methods[m] in set(some.method)]
-    if len(some): lines(ax, some, "keep", hue="method", hue_order=[methods[m] for m in present], palette=[colours[m] for m in present])
+    if len(some): lines(ax, some, "keep", hue="method", hue_order=[methods[m] for m in present], palette=[colours[m] for m in present], markers=[_markers[m] for m in present])
     else: ax.text(0.5, 0.5, "no run yet", ha="center", va="center", transform=ax.transAxes)
     if full is not None and len(full): ax.axhline(100*full.accuracy.mean(), ls="--", color=colours["full"], lw=1, label=methods["full"])
     ax.set(title=title, xlabel="data keep ratio (%)", ylabel="accuracy (%)")
@@ -159,20 +197,24 @@ def plot_keep(
 
 # %% ../nbs/13_figures.ipynb #04fa813a
 def plot_alpha(
-    rows,   # DataFrame of trainings of ADQ (α = 0: DQ)
-    models, # names of the networks, one panel each
-):          # matplotlib figure
-    "Accuracy over α, one line for each data keep ratio, Fig. 6. The paper's optimum, 0.6 to 0.7, is shaded. Raises `ValueError` where there is no run."
+    rows,        # DataFrame of trainings of ADQ (α = 0: DQ)
+    models,      # names of the networks, one panel each
+)->plt.Figure:
+    "Points over α = 0 by α, one line for each data keep ratio, Fig. 6. The paper's optimum, 0.6 to 0.7, is shaded. Raises `ValueError` where there is no run."
     _check_some(rows)
-    rows = rows.assign(alpha=rows.alpha.astype(float).fillna(0), accuracy=100*rows.accuracy, keep=(100*rows.keep).round().astype(int).astype(str) + " %")
+    rows = rows.assign(alpha=rows.alpha.astype(float).fillna(0), keep=(100*rows.keep).round().astype(int).astype(str) + " %")
+    start = rows[rows.alpha == 0].set_index(["model", "keep", "seed"]).accuracy
+    rows = rows.assign(points=100*(rows.accuracy - rows.set_index(["model", "keep", "seed"]).index.map(start).to_numpy(float)))
     with look():
-        fig, axes = plt.subplots(1, len(models), figsize=(3*len(models), 2.5), squeeze=False)
+        fig, axes = plt.subplots(1, len(models), figsize=(3*len(models), 2.5), squeeze=False, sharey=True)
         for ax, model in zip(axes[0], models):
             ax.axvspan(0.6, 0.7, color="0.92", zorder=0)
-            some = rows[rows.model == model]
-            if len(some): lines(ax, some, "alpha", hue="keep"); ax.legend(title="keep", fontsize="small")
+            ax.axhline(0, color="0.6", lw=0.8, zorder=0)
+            some = rows[rows.model == model].dropna(subset="points")
+            if len(some): lines(ax, some, "alpha", "points", hue="keep", legend=ax is axes[0, -1])
             else: ax.text(0.5, 0.5, "no run yet", ha="center", va="center", transform=ax.transAxes)
-            ax.set(title=model, xlabel="α", ylabel="accuracy (%)", xlim=(-0.05, 1.05))
+            ax.set(title=model, xlabel="α", ylabel="points over α = 0 (DQ)", xlim=(-0.05, 1.05))
+        if axes[0, -1].get_legend(): axes[0, -1].legend(title="keep", fontsize="small", loc="center left", bbox_to_anchor=(1.02, 0.5))
         sns.despine(fig)
     return fig
 
@@ -210,9 +252,9 @@ body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 100rem; mar
 h1, h2, h3 { line-height: 1.2; } h2 { margin-top: 2.5rem; } h3 { margin: 0 0 0.3rem; font-size: 1rem; } a { color: #0b5cad; }
 .grid { display: grid; gap: 2rem 2.5rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 29rem), 1fr)); align-items: end; } .flow { display: flex; flex-wrap: wrap; gap: 2rem 3rem; } .grid > *, .flow > * { max-width: 100%; min-width: 0; margin: 0; }
 .wide { overflow-x: auto; } .columns { columns: 17rem; padding: 0; list-style: none; }
-img { max-width: 100%; max-height: 18rem; } figcaption, small { font-size: 0.85rem; color: #555; } .flow small { display: block; width: 0; min-width: 100%; }
+img { max-width: 100%; max-height: 18rem; } .first { margin: 0; } .first img { max-height: none; max-width: min(100%, 52rem); } figcaption, small { font-size: 0.85rem; color: #555; } .flow small { display: block; width: 0; min-width: 100%; }
 table { border-collapse: collapse; font-size: 0.85rem; white-space: nowrap; } th, td { padding: 0.2rem 0.8rem 0.2rem 0; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top; }
-.holds { color: #00664b; font-weight: bold; } .fails { color: #a63d00; font-weight: bold; }
+.holds { color: #00664b; font-weight: bold; } .fails { color: #a63d00; font-weight: bold; } .open { color: #555; font-weight: bold; }
 </style>
 {% macro links(stem, endings) %}{% for e in endings if (stem ~ "." ~ e) in there %}<a href="{{ stem | urlencode }}.{{ e }}">{{ stem }}.{{ e }}</a> {% endfor %}{% endmacro %}
 {% macro title(of) %}{{ of.title }}{% if of.part %}, {{ of.part }}{% endif %}{% endmacro %}
@@ -225,9 +267,17 @@ table { border-collapse: collapse; font-size: 0.85rem; white-space: nowrap; } th
 {% endmacro %}
 <h1>{{ heading }}</h1>
 <p>Profile {{ profile }}; {{ runs }}. {{ links("runs", ["jsonl"]) }}</p>
-{% if verdicts %}
-<h2>Verdicts on the claims</h2>
-{{ show(verdicts) }}
+{% if evidence.lines or evidence.figures %}
+<h2>What was found</h2>
+{% for f in evidence.figures %}
+<figure class="first"><img src="{{ f.stem | urlencode }}.png" alt="{{ title(f) }}. {{ f.subtitle }}"><figcaption>{{ f.printed }} {{ links(f.stem, ["png", "svg"]) }}</figcaption></figure>
+{% endfor %}
+<ul>
+{% for line in evidence.lines %}
+<li>{{ line }}</li>
+{% endfor %}
+</ul>
+{{ show(evidence.tables) }}
 {% endif %}
 {% if failed %}
 <h2>What failed</h2>
@@ -268,7 +318,7 @@ table { border-collapse: collapse; font-size: 0.85rem; white-space: nowrap; } th
 """)
 
 # %% ../nbs/13_figures.ipynb #38ac878c
-_marks = {"holds": "holds", "does not hold": "fails"} # verdict: class
+_marks = dict(zip(words, ("holds", "fails", "fails", "open"))) # verdict: class
 
 def _as_html(path):
     "A table from its CSV file; missing values as a dash, verdicts marked."
@@ -300,7 +350,7 @@ def index_page(
     settings,  # `Settings` of the last command
     failed={}, # dict: page to why it failed; failed pages that the folder holds are shown besides
 ):             # path of the page
-    "Write index.html: verdicts, what failed and why, every figure and table of these pages, and links to the executed ones."
+    "Write index.html: what was found, what failed and why, every figure and table of these pages, and links to the executed ones."
     folder, damaged = Path(folder), {}
     there = {p.name for p in folder.iterdir()}
     def of(name, read):
@@ -315,7 +365,12 @@ def index_page(
         for n, stem in [(n, name[:-len(ending) - 1]) for n in names for name in sorted(there) if name.endswith(f".{ending}")]:
             if stem == n or stem.startswith(f"{n}_"): yield dict(title=n, subtitle="", printed="") | pages.get(n, {}) | dict(stem=stem, part=stem[len(n) + 1:])
     tables = [t | dict(html=html) for t in files("csv") if (html := of(f"{t['stem']}.csv", _as_html))]
-    text = _sheet.render(heading="Adaptive Dataset Quantization, reproduced", profile=settings.profile, runs=_runs_told(rows), there=there, figures=list(files("png")), verdicts=[t for t in tables if t["stem"] == "claims"], tables=[t for t in tables if t["stem"] != "claims"], pages=pages,
+    figures = list(files("png"))
+    first = lambda parts: [p for p in parts if p["stem"].partition("_")[0] == "evidence"]
+    rest = lambda parts: [p for p in parts if p not in first(parts)]
+    found = dict(figures=first(figures), tables=first(tables), lines=(of("evidence.txt", lambda path: path.read_text(encoding="utf-8")) or "").splitlines())
+    text = _sheet.render(heading="Adaptive Dataset Quantization, reproduced", profile=settings.profile, runs=_runs_told(rows), there=there,
+                         evidence=found, figures=rest(figures), tables=rest(tables), pages=pages,
                          failed={name: why.replace(f"{folder}/", "") for name, why in (stopped | damaged | failed).items()}, settings={k: " ".join(map(str, v)) if isinstance(v, (list, tuple)) else v for k, v in asdict(settings).items()})
     with write_aside(folder/"index.html") as aside: aside.write_text(text, encoding="utf-8")
     return folder/"index.html"

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 import numpy as np, pandas as pd
 from scipy import stats
 
-from .features import Network, accuracy, build_model, check_network, check_recipe, fit, pixel_statistics
+from .features import Network, accuracy, check_network, check_recipe, fit, untrained_network
 from .patches import check_cell, check_reconstructor
 from .pipeline import check_draw, check_dropping, compress
-from .settings import check_whole, pick_device, seeded
+from .settings import check_whole, pick_device
 from .store import fill
 
 # %% ../nbs/10_train.ipynb #5ca9f64f
@@ -34,24 +34,26 @@ class Trained:
     @property
     def images_per_second(self): return self.images*self.epochs/self.seconds
 
-def _check_training(images, test, model="resnet18", *, epochs=200, batch_size=128, lr=0.1, size=None, points=1, seed=0, **_):
+def _check_training(images, test, model="resnet18", *, epochs=200, batch_size=128, lr=0.1, recipe="paper", size=None, points=1,
+                    seed=0, **_):
     check_network(model)
     if images.classes != test.classes: raise ValueError(f"test has the classes {', '.join(test.classes[:5])}…, not those of the training images, {', '.join(images.classes[:5])}…")
     if len(np.unique(images.labels)) < 2: raise ValueError(f"images has one class only, '{images.classes[images.labels[0]]}'; expected at least 2")
-    check_recipe(epochs, batch_size, lr); check_whole("points", points, 1, epochs); check_whole("seed", seed, 0, 2**32 - 1)
+    check_recipe(epochs, batch_size, lr, recipe); check_whole("points", points, 1, epochs); check_whole("seed", seed, 0, 2**32 - 1)
     if size is None and not images.in_memory: raise ValueError("size is not given but the images differ in size; expected the side in pixels to train at, for example 224")
     if size is not None: check_whole("size", size, 8)
 
 def train(
     images,           # `ImageData` to train on
     test,             # `ImageData` to test on, with the same classes
-    model="resnet18", # any timm model, or resnet18_narrow
+    model="resnet18", # as `adq.features.build_model` takes it
     *,
     epochs=200,
     batch_size=128,
     lr=0.1,           # peak learning rate
     weight_decay=5e-4,
     flip=True,        # mirror images at random; not for digits and letters
+    recipe="paper",   # or "fast": the rest of the training, see `adq.features.recipes`
     size=None,        # side in pixels; None = the images' own, needed where they differ
     points=1,         # of the accuracy curve, evenly spaced over the epochs up to the last
     compile=False,    # see `adq.features.fit`
@@ -60,10 +62,10 @@ def train(
     progress=False,
 ):                    # `Trained`
     "Train a fresh network and test it. Same seed and device, same result. Raises `ValueError` for arguments out of range or classes that do not match."
-    _check_training(images, test, model, epochs=epochs, batch_size=batch_size, lr=lr, size=size, points=points, seed=seed)
+    _check_training(images, test, model, epochs=epochs, batch_size=batch_size, lr=lr, recipe=recipe, size=size, points=points, seed=seed)
     size, device = size or images.shape[-1], pick_device(device)
     if test.in_memory: test = test.to(device)
-    with seeded(seed): network = Network(build_model(model, len(images.classes), size), size, *pixel_statistics(images, size)).to(device)
+    network = untrained_network(model, images, size, seed=seed).to(device)
     curve, testing, start = {}, 0.0, time.perf_counter()
     def measure(epoch):
         nonlocal testing
@@ -71,7 +73,8 @@ def train(
         before = time.perf_counter()
         curve[epoch] = accuracy(network, test)
         testing += time.perf_counter() - before
-    fit(network, images, epochs=epochs, batch_size=batch_size, lr=lr, weight_decay=weight_decay, flip=flip, seed=seed, compile=compile, after_epoch=measure, progress=progress)
+    fit(network, images, epochs=epochs, batch_size=batch_size, lr=lr, weight_decay=weight_decay, flip=flip, recipe=recipe, seed=seed,
+        compile=compile, after_epoch=measure, progress=progress)
     return Trained(curve, len(images), epochs, time.perf_counter() - start - testing, network)
 
 # %% ../nbs/10_train.ipynb #c3209d64

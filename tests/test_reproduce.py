@@ -37,8 +37,8 @@ def test_every_page_is_made(pages):
         assert all(c.get("execution_count") for c in page["cells"] if c["cell_type"] == "code")
         assert str(Path.home()) not in json.dumps(page["metadata"])
         assert not [o for c in page["cells"] for o in c.get("outputs", []) if o.get("name") == "stderr" or "application/vnd.jupyter.widget-view+json" in o.get("data", {})] # no warning, no progress bar
-    for name in ("table1", "table2", "table3", "claims", "cost"): assert all((pages/f"{name}.{e}").stat().st_size for e in ("csv", "md", "tex"))
-    for name in ("figure2", "figure4", "figure5", "figure6"): assert all((pages/f"{name}.{e}").stat().st_size for e in ("svg", "png"))
+    for name in ("table1", "table2", "table3", "evidence", "readings", "controls", "bin_value", "cost"): assert all((pages/f"{name}.{e}").stat().st_size for e in ("csv", "md", "tex"))
+    for name in ("figure2", "figure4", "figure5", "figure6", "evidence", "readings", "controls", "bin_value"): assert all((pages/f"{name}.{e}").stat().st_size for e in ("svg", "png"))
     assert len(keys(pages)) == len(set(keys(pages)))
     assert not list(pages.glob(".*.new*")) and not list(pages.glob("*.failed.ipynb"))
 
@@ -55,7 +55,8 @@ def glance(folder):
 def test_index_shows_the_folder(pages, tmp_path):
     text, links = glance(pages)
     assert {p.name for p in pages.glob("[!.]*.*") if p.suffix in (".png", ".svg", ".csv", ".md", ".tex", ".ipynb")} <= {*links}
-    for claim, verdict in pd.read_csv(pages/"claims.csv").values: assert re.search(rf"<td>{re.escape(claim)}</td>\s*<td[^>]*>{verdict}</td>", text)
+    for verdict in set(pd.read_csv(pages/"evidence.csv").verdict): assert re.search(rf'<td class="[a-z]+">{verdict}</td>', text)
+    assert all(line in text for line in (pages/"evidence.txt").read_text().splitlines())
     row = read_rows(pages)[0]
     assert all(row[name] in text for name in ("source", "device")) and row["commit"][:8] in text and row["finished"][:10] in text
     assert "Profile smoke" in text and "epochs = 1" in text and "What failed" not in text and str(pages) not in text
@@ -89,7 +90,7 @@ def test_a_page_is_made_again_when_its_runs_settings_or_package_change(tmp_path,
 
 def test_imagenet_profile_on_class_folders(tmp_path, write_tree, capsys):
     for split in ("train", "val"): write_tree(tmp_path/"photos"/split, each=24, size=lambda i: (20 + i % 3, 24))
-    small = dict(source=tmp_path/"photos", extractor="resnet18_narrow/self:1@16", model="resnet18_narrow", architectures="resnet18_narrow", size=16, epochs=1, n_bins=4, drop=0.25, reconstruct="mean", batch_size=8, low_keep=0.3, table1_keep=0.5, high_keep=0.6, keep=0.5, other_seeds=2, seeds=2, table2_seeds=2)
+    small = dict(source=tmp_path/"photos", extractor="resnet18_narrow/self:1@16", model="resnet18_narrow", architectures="resnet18_narrow", size=16, epochs=1, n_bins=4, drop=0.25, reconstruct="mean", batch_size=8, low_keep=0.3, table1_keep=0.5, high_keep=0.6, keep=0.5, other_seeds=2, seeds=2, endpoint_seeds=2, endpoints="adq>dq", second_extractor="resnet18_narrow/self:1@16")
     words = [w for k, v in small.items() for w in ("-p", f"{k}={v}")]
     stored = lambda page: main(["reproduce", page, "--profile", "smoke", "--stored", "--out", str(tmp_path/"smoke")])
     sweep([experiment(smoke, m, keep=k, seed=s) for m in ("dq", "adq") for k in (0.05, 0.1) for s in range(2)], tmp_path/"smoke", smoke)
@@ -97,8 +98,8 @@ def test_imagenet_profile_on_class_folders(tmp_path, write_tree, capsys):
     for page in ("figure5", "table1", "table2", "figure4"): assert main(["reproduce", page, "--profile", "imagenet", "--out", str(tmp_path/"imagenet"), *words]) == 0, capsys.readouterr()
     assert {r["experiment"]["method"] for r in read_rows(tmp_path/"imagenet")} == {"graphcut", "dq", "adq", "full", None}
     capsys.readouterr()
-    for page in ("figure5", "claims"): assert stored(page) == 0 and "as it was" not in (text := capsys.readouterr().out), text # they find the store beside theirs, though their own is as it was
-    assert "points lost at 60 % of ImageNet" in (tmp_path/"smoke"/"claims_parts.csv").read_text()
+    for page in ("figure5", "evidence"): assert stored(page) == 0 and "as it was" not in (text := capsys.readouterr().out), text # they find the store beside theirs, though their own is as it was
+    assert "points lost at 60 % of ImageNet" in (tmp_path/"smoke"/"evidence.csv").read_text()
 
 
 def test_a_missing_data_set_stops_its_page_and_the_others_go_on(tmp_path, capsys):
