@@ -154,7 +154,8 @@ def _reading(failure):
     try: yield
     except Exception as e: # of many types: arrow's, the library's own, and those of the files beneath
         reason = e.__cause__ or e
-        if isinstance(reason, OSError) and str(reason.filename or "").startswith(cache):
+        place = str(getattr(reason, "filename", None) or "/")
+        if place != "/" and (place.startswith(cache) or cache.startswith(place)): # in it, or a folder around it
             raise ValueError(f"the cache of datasets, '{cache}', cannot be written ({reason.strerror}); "
                              "set HF_HOME to a folder that can") from e
         raise ValueError(f"{failure} ({[*str(reason).strip().splitlines(), type(reason).__name__][0]})") from e
@@ -185,7 +186,10 @@ class _Table:
     @property
     def features(self): return self.table.features
     def where(self, row): return f"row {row} of {self.what}"
-    def column(self, name): return _field(self.table.select_columns(name.split(".")[0]).with_format("arrow")[:], name)
+    def column(self, name):
+        whole = name if name in self.table.column_names else name.split(".")[0]
+        return _field(self.table.select_columns(whole).with_format("arrow")[:], name)
+
     def images(self, name): return from_table(self.table, self.what, name, self.inside, self.where)
 
 # %% ../nbs/01a_tables.ipynb #c776d14d
@@ -205,13 +209,14 @@ def _last(name): return name.rpartition(".")[2].lower()
 
 def _one_of(found, known, kind, what, notes):
     "The column with the most usual name, or the only one."
-    ranked = sorted((n for n in found if _last(n) in known), key=lambda n: known.index(_last(n)))
-    if not ranked and len(found) > 1:
-        raise ValueError(f"{what} has {len(found)} columns that could be the {kind}: {', '.join(found)}; "
-                         f"expected one named as {kind} (--{kind} {found[0]})")
-    column = (ranked or found)[0]
+    def rank(name): return (known.index(_last(name)), "." in name) if _last(name) in known else (len(known), True)
+    best = [n for n in found if rank(n) == min(map(rank, found))]
+    if len(best) > 1:
+        raise ValueError(f"{what} has {len(best)} columns that could be the {kind}: {', '.join(best)}; "
+                         f"expected one named as {kind} (--{kind} {best[0]})")
+    column = best[0]
     others = ", ".join(n for n in found if n != column)
-    if others or (kind == "label" and not ranked): # there was a choice, or it could be no label at all
+    if others or kind == "label" and _last(column) not in known: # there was a choice, or it could be no label at all
         notes.append(f"the {kind} is column '{column}'{f', not {others}' if others else ''} (--{kind} chooses)")
     return column
 
@@ -506,7 +511,7 @@ def hub_images(
     except (OSError, datasets.exceptions.DatasetsError) as e:
         raise FileNotFoundError(f"{what} could not be reached on the Hugging Face hub ({type(e).__name__}); check the "
                                 "name and the network, or download its Parquet files and give their folder") from e
-    except ValueError as e: # the library's answer to a configuration that is missing or unknown
+    except (ValueError, RuntimeError) as e: # also the library's answer to a configuration that is missing or unknown
         with _reading(f"{what} cannot be read"): configs = datasets.get_dataset_config_names(repository)
         if config in configs or len(configs) < 2: raise ValueError(f"{what} cannot be read ({e})") from e
         raise ValueError(f"hf:{repository} has the configurations {', '.join(configs)}; expected one of them, "

@@ -359,6 +359,13 @@ def test_hub_configurations(monkeypatch):
             hub_images(name, "all")
 
 
+def test_a_hub_set_that_is_a_script(monkeypatch):
+    def split_names(name): raise RuntimeError("Dataset scripts are no longer supported, but found name.py")
+    monkeypatch.setattr(datasets, "get_dataset_split_names", split_names)
+    monkeypatch.setattr(datasets, "get_dataset_config_names", split_names)
+    with refused("hf:owner/name cannot be read .Dataset scripts are no"): hub_images("owner/name", "all")
+
+
 def test_hub_rows_may_name_files_of_the_cache_only(monkeypatch, tmp_path):
     (tmp_path/"cache").mkdir()
     (tmp_path/"cache"/"0.png").write_bytes(png(7))
@@ -461,6 +468,14 @@ def test_webdataset_archives(tmp_path, ending, data):
         archive(tmp_path/f"{part}.tar", [member for pair in pairs for member in pair])
     train, test = (webdataset_images(tmp_path, tmp_path.glob("*.tar"), split) for split in ("train", "test"))
     assert greys(train) == [*range(8)]*2 and train.labels.tolist() == alternating and greys(test) == [0, 1, 2, 3]
+
+
+def test_archives_with_several_pictures_each(tmp_path):
+    samples = [(f"{i}.{name}", data) for i in range(6)
+               for name, data in (("seg.png", png(100 + i)), ("photo.png", png(i)), ("txt", b"ab"[i % 2:][:1]))]
+    tar = archive(tmp_path/"a.tar", samples)
+    with refused("2 columns that could be the image: seg.png, photo.png;"): webdataset_images(tmp_path, [tar], "all")
+    assert greys(webdataset_images(tmp_path, [tar], "all", image="photo.png")) == list(range(6))
 
 
 def test_archives_of_another_kind(tmp_path):
