@@ -91,7 +91,7 @@ class ConvNet7(nn.Module):
         inputs, # iterable of float (B, 3, H, W), normalised
     ):
         "Let the stem's filters be the principal components of the 2×2 patches of the inputs, scaled to variance 1, and their negatives."
-        scatter, count = torch.zeros(12, 12), 0
+        scatter, count = 0, 0
         for x in inputs:
             patches = F.unfold(x, 2).transpose(1, 2).flatten(0, 1) # (patches, 12)
             scatter, count = scatter + patches.T @ patches, count + len(patches)

@@ -2,7 +2,7 @@
 import numpy as np, pytest, timm, torch
 from safetensors.torch import save_file
 
-from adq.features import Extractor, build_model, extract_features, load_extractor
+from adq.features import Extractor, build_model, extract_features, fit, load_extractor, untrained_network
 from adq.pipeline import compress
 from adq.settings import seeded
 
@@ -38,7 +38,7 @@ def test_no_network_says_what_to_do(digits, monkeypatch):
     with pytest.raises(FileNotFoundError, match="could not be downloaded .*give a file: resnet18/FILE@224"): load_extractor("resnet18/imagenet", digits)
 
 
-@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "convnext_atto", "mobilenetv2_100"])
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "convnext_atto", "mobilenetv2_100", "convnet7"])
 def test_every_family_gives_embedding_and_pooled_maps(tmp_path, digits, name):
     size = 224 if "swin" in name else 32
     torch.save(build_model(name, 10, size).state_dict(), tmp_path/"w.pt")
@@ -59,3 +59,15 @@ def test_cuda_agrees_with_cpu(digits):
     on = {d: extract_features(digits, load_extractor("resnet18_narrow/self:2", digits, device="cpu").to(d)) for d in ("cpu", "cuda")}
     np.testing.assert_allclose(on["cuda"], on["cpu"], rtol=5e-2, atol=5e-2)
     assert len(compress(digits, 0.1, extractor="resnet18_narrow/self:2", device="cuda").indices) == 143
+
+
+def test_the_recipe_of_the_paper_is_what_is_trained_by_without_another(digits):
+    few = digits.subset(range(100))
+    def weights(**options):
+        network = untrained_network("convnet7_narrow", few, 8, seed=0)
+        stem = network.model.stem[0].weight.clone()
+        fit(network, few, epochs=1, **options)
+        assert torch.equal(network.model.stem[0].weight, stem) # measured, not learnt
+        return network.model.head.weight
+    assert torch.equal(weights(), weights(recipe="paper")) and not torch.equal(weights(), weights(recipe="fast"))
+    with pytest.raises(ValueError, match="recipe 'slow' is unknown; expected paper, fast"): weights(recipe="slow")
