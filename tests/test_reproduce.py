@@ -111,12 +111,12 @@ def test_a_missing_data_set_stops_its_page_and_the_others_go_on(tmp_path, capsys
 
 
 def test_a_failing_cell_is_told_and_kept(tmp_path, capsys):
-    assert main(["reproduce", "claims", "--profile", "smoke", "--out", str(tmp_path)]) == 1
-    assert "FileNotFoundError" in capsys.readouterr().out
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["claims.failed.ipynb", "index.html"]
-    assert main(["reproduce", "figure2", "--profile", "smoke", "-p", f"source={tmp_path/'none'}", "--out", str(tmp_path)]) == 1 # and is still told with the next page
+    assert main(["reproduce", "figure2", "--profile", "smoke", "--stored", "--out", str(tmp_path)]) == 1 # there is no run yet
+    assert "ValueError: the store has no run for this figure" in capsys.readouterr().out
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["figure2.failed.ipynb", "index.html"]
+    assert main(["reproduce", "figure4", "--profile", "smoke", "-p", f"source={tmp_path/'none'}", "--out", str(tmp_path)]) == 1 # and is still told with the next page
     text, links = glance(tmp_path)
-    assert "<b>claims</b> failed: FileNotFoundError" in text and "<b>figure2</b> failed: ValueError" in text and "claims.failed.ipynb" in links
+    assert "<b>figure2</b> failed: ValueError" in text and "<b>figure4</b> failed: ValueError" in text and "figure2.failed.ipynb" in links
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
