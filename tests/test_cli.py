@@ -48,7 +48,7 @@ def small(tmp_path_factory):
     ("compress digits", "the following arguments are required: --out"),
     ("compress {empty} --out {out}", "is an empty folder"),
     ("compress {one} --split all --out {out}", "one class only, 'cat'"),
-    ("compress {bad} --split all --out {out}", "notes.txt' is not an image"),
+    ("compress {bad} --split all --out {out}", "notes.docx' is not an image"),
     ("compress {tree} --split all --extractor {junk} --out {out}", "is not a file of weights that can be read safely"),
     ("train digits --model resnet19", "network 'resnet19' is unknown"),
     ("train digits --epochs 0", "epochs is 0"),
@@ -97,7 +97,7 @@ def small(tmp_path_factory):
 def test_bad_input(capsys, tmp_path, write_tree, line, words):
     paths = {name: tmp_path/name for name in ("empty", "one", "bad", "tree", "out")}
     paths["empty"].mkdir(); write_tree(paths["one"], classes=("cat",)); write_tree(paths["bad"]); write_tree(paths["tree"], each=20)
-    (paths["bad"]/"cat"/"notes.txt").write_text("x"); (tmp_path/"junk.pt").write_bytes(b"junk")
+    (paths["bad"]/"cat"/"notes.docx").write_text("x"); (tmp_path/"junk.pt").write_bytes(b"junk")
     paths["array"] = tmp_path/"array.npy"
     np.save(paths["array"], np.ones((20, 3)))
     before = sorted(tmp_path.rglob("*"))
