@@ -107,7 +107,7 @@ def experiment(
     "The record of one run. ADQ with α = 0 is DQ, and all of the data is `full`, whatever chose it. A ratio that dropped patches cannot reach is one of whole images."
     values = dict(bins=None, dose=None, draw=None) | asdict(settings) | changes
     if values["model"] not in (settings.model, settings.long_model):
-        values |= dict(epochs=settings.other_epochs, lr=settings.other_lr, recipe=settings.other_recipe)
+        values |= {name: getattr(settings, f"other_{name}") for name in ("epochs", "lr", "weight_decay", "recipe")}
     if values["recipe"] == "paper": values["recipe"] = None
     if kind == "train":
         check_choice("method", method, tuple(_parts))

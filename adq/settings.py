@@ -92,6 +92,7 @@ class Settings:
     long_seeds: int      # and seeds; 0 = not at all
     other_epochs: int    # of the other networks of table 1 and figure 6,
     other_lr: float      # their learning rate,
+    other_weight_decay: float # weight decay
     other_recipe: str    # and recipe
     second_extractor: str # of figure 2, to see what of the scores is the extractor's
     other_seeds: int     # of distribution matching, all of the data, and figures 4 to 6

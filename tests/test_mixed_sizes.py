@@ -4,7 +4,7 @@ import json
 import pytest
 
 from adq.cli import main
-from adq.data import load_images
+from adq.sources import load_images
 from adq.patches import pick_reconstructor
 
 small = "--profile smoke --bins 4 --extractor resnet18_narrow/self:1@16".split()

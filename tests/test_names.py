@@ -5,7 +5,7 @@ import pytest
 from datasets import load_dataset
 
 from adq.cli import main
-from adq.data import load_images
+from adq.sources import load_images
 from adq.store import to_images
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only on Linux may file names hold any bytes")

@@ -6,9 +6,10 @@ import datasets, numpy as np, pandas as pd, pyarrow as pa, pyarrow.parquet as pq
 from PIL import Image
 
 import adq.data
+from adq.data import split_word
 from adq.sources import load_images
-from adq.tables import (from_table, hub_images, is_hidden, is_saved, metadata_images, parquet_images, saved_images,
-                        split_of, webdataset_images)
+from adq.tables import (from_table, hub_images, is_saved, metadata_images, parquet_images, saved_images,
+                        webdataset_images)
 
 cats = datasets.ClassLabel(names=["cat", "dog"])
 alternating = [0, 1]*8
@@ -79,7 +80,7 @@ def test_the_plain_name_goes_before_longer_ones(tmp_path):
 
 def test_a_path_above_the_source_names_no_split(tmp_path):
     assert len(read(write(tmp_path/"test"/"train", a=table(alternating), b=table(alternating)))) == 32
-    assert split_of("contest") is None and split_of("evaluation") == "test"
+    assert split_word("contest") is None and split_word("evaluation") == "test"
 
 
 @pytest.mark.parametrize("test_labels, used", [([1, 0, 1], "test"), ([-1]*3, "validation"), ([None]*3, "validation")])
@@ -104,7 +105,6 @@ def test_hidden_files_are_left_out(tmp_path):
     write(tmp_path, **{"train": table(alternating), ".cache/old/train": table([0, 1])})
     (tmp_path/"._train.parquet").write_bytes(b"\0\5\x16\7")
     assert len(read(tmp_path)) == 16
-    assert is_hidden(tmp_path/"__MACOSX"/"a.png", tmp_path) and not is_hidden(tmp_path/"a.png", tmp_path)
     with refused("has no Parquet files"): read(tmp_path/"none")
 
 
