@@ -660,7 +660,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                             'adq.tables.saved_images': ('tables.html#saved_images', 'adq/tables.py'),
                             'adq.tables.webdataset_images': ('tables.html#webdataset_images', 'adq/tables.py')},
             'adq.texture': { 'adq.texture._check_pixels': ('texture.html#_check_pixels', 'adq/texture.py'),
-                             'adq.texture._check_sides': ('texture.html#_check_sides', 'adq/texture.py'),
                              'adq.texture._level': ('texture.html#_level', 'adq/texture.py'),
                              'adq.texture.grey': ('texture.html#grey', 'adq/texture.py'),
                              'adq.texture.images_at_once': ('texture.html#images_at_once', 'adq/texture.py'),

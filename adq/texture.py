@@ -40,13 +40,6 @@ def _check_pixels(images, patch):
         raise ValueError(f"images is {pixels.dtype} of shape {tuple(pixels.shape)}; expected uint8 (N, 1 or 3, H, W)")
     return pixels
 
-def _check_sides(images):
-    "Raises `ValueError` naming an encoded image in which nothing can change from pixel to pixel."
-    narrow = np.flatnonzero(images.sizes.min(1) < 2)
-    if narrow.size:
-        height, width = images.images.size(narrow[0])
-        raise ValueError(f"{images.images.name(narrow[0])} has {height}×{width} pixels; expected sides of at least 2 pixels")
-
 def _level(pixels, patch, variant):
     light = grey(pixels)
     n, h, w = light.shape
@@ -72,7 +65,6 @@ def texture_level(
     "Texture level T of each image (Eq. 3), mean over its patches, grey in [0, 1]. Raises `ValueError` on any other dtype or number of axes."
     if variant not in ("paper", "authors"): raise ValueError(f"variant '{variant}' is unknown; expected paper or authors")
     if isinstance(images, ImageData) and not images.in_memory:
-        _check_sides(images)
         return np.fromiter((_level(_check_pixels(x, patch), patch, variant).item() for x, _ in batches(images, 1)), np.float64, len(images))
     pixels = _check_pixels(images.images if isinstance(images, ImageData) else images, patch)
     return torch.cat([_level(part, patch, variant) for part in pixels.split(images_at_once(pixels.shape[1:]))]).cpu().numpy()

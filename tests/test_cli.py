@@ -84,7 +84,7 @@ def small(tmp_path_factory):
     ("compress {tree} --split all --out {tree}/small", "is inside the source"),
     ("compress digits --extractor resnet18/self:0 --out {out}", "self:N with N at least 1"),
     ("compare digits --epochs 0 --out {out}", "epochs is 0"),
-    ("reproduce table9", "page 'table9' is unknown; expected all, figure2, table3"),
+    ("reproduce table9", "page 'table9' is unknown; expected all, figure2, evidence"),
     ("reproduce table3 --profile phone --out {out}", "profile 'phone' is unknown; settings.ini has paper"),
     ("reproduce table3 -p colour=red --out {out}", "parameter 'colour' is unknown; expected one of alpha"),
     ("reproduce table3 -p seeds --out {out}", "-p seeds is not of the form KEY=VALUE"),

@@ -70,4 +70,4 @@ def test_the_recipe_of_the_paper_is_what_is_trained_by_without_another(digits):
         assert torch.equal(network.model.stem[0].weight, stem) # measured, not learnt
         return network.model.head.weight
     assert torch.equal(weights(), weights(recipe="paper")) and not torch.equal(weights(), weights(recipe="fast"))
-    with pytest.raises(ValueError, match="recipe 'slow' is unknown; expected paper, fast"): weights(recipe="slow")
+    with pytest.raises(ValueError, match="recipe 'slow' is unknown; expected paper or fast"): weights(recipe="slow")

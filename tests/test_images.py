@@ -134,11 +134,3 @@ def test_a_script_without_a_main_guard(tmp_path, digits):
     """))
     done = subprocess.run([sys.executable, tmp_path/"script.py", tmp_path/"set"], capture_output=True, text=True)
     assert done.stdout.split() == ["143", "False", "143", "0"], done.stderr
-
-
-def test_an_image_of_one_pixel_is_named(tmp_path, write_tree):
-    "Deep in a set of images whose sizes differ."
-    write_tree(tmp_path, size=lambda i: (20 + i, 30))
-    Image.fromarray(colour[:1]).save(tmp_path/"dog"/"2.png")
-    with pytest.raises(ValueError, match="dog/2.png has 1×6 pixels; expected sides of at least 2"):
-        texture_level(load_images(tmp_path, "all"))
