@@ -186,9 +186,8 @@ def _keep(args, settings, patch_keep=1.0):
 def _load(args, source, split):
     "Images by their name, with notes."
     from adq.sources import load_images
-    columns = {name: value for name in ("label", "image") if (value := getattr(args, name)) is not None}
-    images = load_images(source, split, data_root=args.data_root, **columns)
-    for text in getattr(images, "notes", ()): _note(args, text)
+    images = load_images(source, split, image=args.image, label=args.label, data_root=args.data_root)
+    for text in images.notes: _note(args, text)
     return images
 
 def _note(args, text):
@@ -512,7 +511,11 @@ def _tell_run(row):
 def run_compare(args):
     settings = _profile(args)
     _check_numbers(args); check_source(args.source)
-    if args.out: _check_output(args)
+    if args.out is None: return _compare(args, settings)
+    _check_output(args)
+    with locked(args.out, wait=False): _compare(args, settings)
+
+def _compare(args, settings):
     from adq.train import compare, summarise
     patch_keep = 1 - settings.drop if args.patch_keep is None else args.patch_keep
     images, test = (_load(args, args.source, split) for split in ("train", "test"))
@@ -554,10 +557,13 @@ def _add_bins_words(p):
     _add_output_words(p)
 
 def run_bins(args):
+    _check_output(args)
+    with locked(args.out, wait=False): _make_bins(args)
+
+def _make_bins(args):
     import numpy as np
     from adq.arrays import read_features, read_labels
     from adq.bins import bin_numbers, graphcut_bins
-    _check_output(args)
     features = read_features(args.features)
     labels, start = args.labels and read_labels(args.labels, len(features)), time.perf_counter()
     bins = graphcut_bins(features, labels, args.n_bins, progress=True)

@@ -194,7 +194,8 @@ class ImageData(Dataset):
         self.images, self.labels, self.classes = images, labels.astype(np.int64), [writable(c) for c in classes]
         self.source, self.split = str(source), split
         self.encoded = encoded if torch.is_tensor(images) else images
-        self.notes = [] # what loading has to say: sentences for a person
+        self.notes = []   # what loading has to say: sentences for a person
+        self.columns = {} # of a table, that hold image and label
         self._fingerprint = None
 
     def __len__(self): return len(self.labels)
@@ -277,7 +278,7 @@ def split_images(
     train, test = train_test_split(np.arange(len(images)), test_size=share, stratify=images.labels, random_state=seed)
     part = images.subset(np.sort(train if split == "train" else test))
     part.split = f"{split} ({len(part)/len(images):.0%} of all, stratified, seed {seed})"
-    part.notes = images.notes
+    part.notes, part.columns = images.notes, images.columns
     return part
 
 # %% ../nbs/01_data.ipynb #7fdb9f57

@@ -253,7 +253,7 @@ def compress(
     n, labels = _check_samples(images, features, labels, representativeness, diversity, method, patch_keep)
     _check(images, n, labels, keep, patch_keep, cell, alpha, n_bins, method, extractor, patch, temperature, seed, dtype, device)
     settings = dict(method=method, keep=float(keep), patch_keep=float(patch_keep), cell=cell and int(cell), alpha=float(alpha), n_bins=int(n_bins), extractor=str(extractor), patch=int(patch), temperature=float(temperature), flip=bool(flip), seed=int(seed))
-    if images is not None: settings |= dict(source=images.source, split=images.split)
+    if images is not None: settings |= dict(source=images.source, split=images.split, columns=images.columns)
     network, embedding = None, features
     stage = _stages(images, work, extractor, settings["flip"], settings["seed"], (pick_device(device), where.pick_device(device)))
     encode = dict(returns="pooled" if method == "adq" and diversity is None else "embedding", dtype=dtype, device=device, progress=progress)

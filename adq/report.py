@@ -88,7 +88,8 @@ def open_set(
     if source == "none": absent = "the report was asked for without it"
     else:
         split = re.match(r"\w*", made["split"])[0] or "train"
-        try: images = load_images(made["source"] if source is None else source, split, data_root=data_root)
+        columns = made.get("columns", {}) # that it was read from
+        try: images = load_images(made["source"] if source is None else source, split, data_root=data_root, **columns)
         except (ValueError, OSError) as e:
             if source is not None: raise
             absent = " ".join(str(e).split())

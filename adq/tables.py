@@ -434,7 +434,7 @@ def _labelled_images(names, opened, split, what, notes, image=None, label=None):
     if tested and split == "test": part, labels = test_part, test_labels
     images = _in_classes(part, image, label, labels, classes, split if tested else "all", what, notes)
     if not tested: images = split_images(images, split)
-    images.notes = list(dict.fromkeys(notes))
+    images.notes, images.columns = list(dict.fromkeys(notes)), dict(image=image, label=label)
     return images
 
 def _in_classes(part, image, label, labels, classes, split, what, notes):

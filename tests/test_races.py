@@ -107,9 +107,9 @@ def test_two_processes_that_want_one_extractor_train_it_once(tmp_path):
     start = lambda name: subprocess.Popen([sys.executable, "-c", trains, str(tmp_path/"work"/"x.pt"), str(tmp_path/name)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     both = [start("one"), start("two")]
     assert [p.stdout.readline() for p in both] == ["ready\n"]*2
-    for p in both: p.stdin.write("\n"); p.stdin.flush()
-    out = [p.communicate()[0] for p in both] # whoever comes first trains, whenever the other comes
-    assert [p.returncode for p in both] == [0, 0] and sorted(out) == ["", "trained\n"]
+    for p in both: p.stdin.write("\n"); p.stdin.close()
+    out = [p.stdout.read() for p in both] # whoever comes first trains, whenever the other comes
+    assert [p.wait() for p in both] == [0, 0] and sorted(out) == ["", "trained\n"]
     one, two = (torch.load(tmp_path/name, weights_only=True) for name in ("one", "two"))
     assert all(torch.equal(one[k], two[k]) for k in one) and [p.name for p in (tmp_path/"work").iterdir()] == ["x.pt"]
 

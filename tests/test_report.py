@@ -3,12 +3,13 @@ import json, re, shutil, sys, types
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
-import numpy as np, papermill, pytest
-from datasets import load_dataset
+import datasets, numpy as np, papermill, pytest
 
 from adq.cli import main
 from adq.report import add_accuracy, open_set, pages_folder, plane, read_accuracies
 from adq.manifest import readable_size
+from adq.sources import load_images
+from adq.store import encode
 
 
 def run(*words): return main(list(map(str, words)))
@@ -88,7 +89,7 @@ def test_without_its_source_the_page_says_so(lonely):
 
 
 def test_accuracies_leave_the_set_as_it_is(folder, tmp_path):
-    assert len(load_dataset(str(folder), split="train", cache_dir=str(tmp_path/"cache"))) == len(open_set(folder).kept)
+    assert len(datasets.load_dataset(str(folder), split="train", cache_dir=str(tmp_path/"cache"))) == len(open_set(folder).kept)
     copy = tmp_path/"copy"
     shutil.copytree(folder, copy)
     assert run("info", copy, "--verify") == 0
@@ -147,3 +148,15 @@ def test_umap_where_the_user_has_it(monkeypatch):
 def test_the_page_by_itself_looks_at_some_images(tmp_path):
     page = papermill.execute_notebook(pages_folder()/"report.ipynb", tmp_path/"page.ipynb", dict(looked_at=300), progress_bar=False)
     assert "The page looked at 300 of the 1,437 images" in json.dumps(page)
+
+
+def test_the_columns_that_were_read_are_read_again(tmp_path, capsys):
+    "A set compressed with --label is reported on without saying it once more."
+    digits = load_images("digits")
+    pictures = [dict(bytes=encode(image), path=None) for image in digits.images[:80]]
+    columns = dict(image=pictures, label=[0, 1]*40, digit=digits.labels[:80].tolist())
+    datasets.Dataset.from_dict(columns).cast_column("image", datasets.Image()).to_parquet(tmp_path/"in"/"rows.parquet")
+    words = f"compress {tmp_path/'in'} --split all --label digit --method random --keep 0.5 --out {tmp_path/'out'}"
+    assert main(words.split()) == 0
+    opened = open_set(tmp_path/"out")
+    assert opened.images.columns == dict(image="image", label="digit") and len(opened.images.classes) == 10
