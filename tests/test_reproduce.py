@@ -90,7 +90,7 @@ def test_a_page_is_made_again_when_its_runs_settings_or_package_change(tmp_path,
 
 def test_imagenet_profile_on_class_folders(tmp_path, write_tree, capsys):
     for split in ("train", "val"): write_tree(tmp_path/"photos"/split, each=24, size=lambda i: (20 + i % 3, 24))
-    small = dict(source=tmp_path/"photos", extractor="resnet18_narrow/self:1@16", model="resnet18_narrow", architectures="resnet18_narrow", size=16, epochs=1, other_epochs=1, n_bins=4, drop=0.25, reconstruct="mean", batch_size=8, low_keep=0.3, table1_keep=0.5, high_keep=0.6, keep=0.5, other_seeds=2, seeds=2, endpoint_seeds=2, endpoints="adq>dq", second_extractor="resnet18_narrow/self:1@16")
+    small = dict(source=tmp_path/"photos", extractor="resnet18_narrow/self:1@16", model="resnet18_narrow", architectures="resnet18_narrow", full_architectures="resnet18_narrow", size=16, epochs=1, other_epochs=1, n_bins=4, drop=0.25, reconstruct="mean", batch_size=8, low_keep=0.3, table1_keep=0.5, high_keep=0.6, keep=0.5, other_seeds=2, seeds=2, endpoint_seeds=2, endpoints="adq>dq", second_extractor="resnet18_narrow/self:1@16")
     words = [w for k, v in small.items() for w in ("-p", f"{k}={v}")]
     stored = lambda page: main(["reproduce", page, "--profile", "smoke", "--stored", "--out", str(tmp_path/"smoke")])
     sweep([experiment(smoke, m, keep=k, seed=s) for m in ("dq", "adq") for k in (0.05, 0.1) for s in range(2)], tmp_path/"smoke", smoke)
