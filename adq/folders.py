@@ -55,7 +55,8 @@ def _left(path, what):
 
 def _sync(path):
     "Bring a file, or the names in a folder, to the disk."
-    descriptor = os.open(path, os.O_RDONLY)
+    if os.name == "nt" and path.is_dir(): return # Windows opens no folders
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try: os.fsync(descriptor)
     finally: os.close(descriptor)
 
