@@ -59,22 +59,25 @@ class Evidence:
     detectable: float  # difference that these seeds tell from zero with 80 % power, in points
     p_zero: float      # two-sided t against no difference
     p_small: float     # one-sided t against half of the paper's gain: small where the difference is below it
+    planned: int = 2   # seeds that were written down before the batch was started
 
 def weigh(
     differences,  # float (n,): paired, one for each seed, in the paper's direction
     gain=np.nan,  # what the paper found, in the same units, > 0; NaN where it prints no number
+    planned=2,    # seeds that were written down before the batch was started
 )->Evidence:
     "Mean, interval, equivalence and power. Raises `ValueError` for a gain that is not above zero."
     if gain <= 0: raise ValueError(f"gain is {gain}; expected a number above 0, in the direction of the paper, or NaN")
     d = np.asarray(differences, np.float64)
     d, n = d[~np.isnan(d)], int((~np.isnan(d)).sum())
-    if n < 2: return Evidence(n, float(d.mean()) if n else np.nan, np.nan, gain, np.nan, np.nan, np.nan)
+    if n < 2: return Evidence(n, float(d.mean()) if n else np.nan, np.nan, gain, np.nan, np.nan, np.nan, planned)
     deviation, t = d.std(ddof=1), stats.t(n - 1)
     error = deviation/n**0.5
     def tail(bound): return (d.mean() - bound)/error if error > 0 else np.sign(d.mean() - bound)*np.inf
     p_zero = 2*t.sf(abs(tail(0))) if d.mean() != 0 or error > 0 else 1.0
     p_small = np.nan if np.isnan(gain) else t.cdf(tail(gain/2))
-    return Evidence(n, float(d.mean()), float(t.ppf(0.975)*error), gain, detectable_difference(deviation, n), float(p_zero), float(p_small))
+    return Evidence(n, float(d.mean()), float(t.ppf(0.975)*error), gain, detectable_difference(deviation, n),
+                    float(p_zero), float(p_small), planned)
 
 # %% ../nbs/12a_claims.ipynb #d7c89d47
 def verdict(
@@ -82,7 +85,8 @@ def verdict(
     p_zero=None,  # adjusted probability; None = that of the evidence alone
     p_small=None, # the same, of the test against half of the gain
 )->str:           # one of `words`
-    "One endpoint in words, at 5 %."
+    "One endpoint in words, at 5 %; not decided before the planned seeds are all there."
+    if evidence.n < evidence.planned: return words[3]
     p_zero, p_small = evidence.p_zero if p_zero is None else p_zero, evidence.p_small if p_small is None else p_small
     if p_zero < 0.05 and evidence.mean < 0: return words[2]
     if p_small < 0.05: return words[1]
@@ -90,11 +94,11 @@ def verdict(
 
 def judge(
     family,          # dict: name of an endpoint -> `Evidence`
-)->pd.DataFrame:     # a line for each: n, mean, ± 95 %, paper, detectable, adjusted p of both tests, verdict
+)->pd.DataFrame:     # a line for each: n, planned, mean, ± 95 %, paper, detectable, adjusted p of both tests, verdict
     "The verdicts of a family of endpoints, with the probabilities adjusted by Holm over all of them."
     every = list(family.values())
     p_zero, p_small = holm([e.p_zero for e in every]), holm([e.p_small for e in every])
-    lines = [{"n": e.n, "mean": e.mean, "± 95 %": e.half, "paper": e.gain, "detectable": e.detectable, "p zero": zero, "p small": small,
+    lines = [{"n": e.n, "planned": e.planned, "mean": e.mean, "± 95 %": e.half, "paper": e.gain, "detectable": e.detectable, "p zero": zero, "p small": small,
               "verdict": verdict(e, zero, small)} for e, zero, small in zip(every, p_zero, p_small)]
     return pd.DataFrame(lines, index=pd.Index(family, name="endpoint"))
 

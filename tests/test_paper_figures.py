@@ -1,10 +1,26 @@
-"""The pages of paper_figures run, small."""
+"""The pages of paper_figures run, small; and the stored ones are what the stored rows give."""
+import shutil
 from pathlib import Path
 
-import papermill
+import papermill, pytest
+
+from adq.cli import main, page_names
 
 pages = Path(__file__).parents[1]/"paper_figures"
+stored = [name for name in page_names if name != "cost" and (pages/"laptop"/f"{name}.ipynb").exists()] # cost reads the images themselves
 
 
 def test_benchmark(tmp_path):
     papermill.execute_notebook(pages/"benchmark.ipynb", tmp_path/"benchmark.ipynb", dict(source="digits", extractor="resnet18_narrow/self:1", images=200, repeats=1, largest=400, samples=300, checked=50, sizes=[300, 600, 9000], dimensions=[16, 32]), cwd=pages, progress_bar=False)
+
+
+@pytest.mark.parametrize("name", stored)
+def test_stored_tables_are_those_of_the_stored_rows(tmp_path, name):
+    "Byte for byte."
+    out = tmp_path/"laptop"
+    out.mkdir()
+    shutil.copy(pages/"laptop"/"runs.jsonl", out)
+    words = ["-p", "source=../shared/data/cifar10", "-p", "data=CIFAR-10, JPEG-recompressed copy"]
+    assert main(["reproduce", name, "--profile", "laptop", "--stored", "--out", str(out), *words]) == 0
+    made = [p for p in out.iterdir() if p.name.partition(".")[0].partition("_")[0] == name and p.suffix in (".csv", ".md", ".tex", ".txt")]
+    assert made and [p.name for p in made if p.read_bytes() != (pages/"laptop"/p.name).read_bytes()] == []
