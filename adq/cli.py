@@ -653,7 +653,7 @@ def _reproduce_page(name, args, out, settings, changes):
     from adq.experiments import page_runs
     mine = {key: list(value) if isinstance(value, tuple) else value for key, value in changes.items()
             if key in _settings_of_pages | _page_parameters(name)}
-    own = dict(stored=True) if name in page_runs else dict(device=args.device) if name == "cost" else {}
+    own = dict(stored=True) if name in page_runs else {}
     parameters = dict(profile=args.profile, out_dir=str(out), data_root=args.data_root, **mine, **own)
     fingerprint = _made_of(name, out, settings, args.data_root, changes.get("imagenet"))
     if not args.force and _is_made(out/f"{name}.ipynb", parameters, fingerprint): return "as it was"
