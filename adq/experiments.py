@@ -150,9 +150,8 @@ def _run_scores(e, images, test, folder, device, settings):
 def _run_null(e, images, test, folder, device, settings):
     "Scores of random bins."
     network = load_extractor(e.extractor, images, device=device, flip=e.flip, seed=e.seed)
-    order = sample_bins([np.arange(len(images))], [len(images)], images.labels)
     draws = np.random.default_rng(e.seed)
-    parts = [np.array_split(draws.permutation(order[images.labels[order] == c]), e.n_bins) for c in np.unique(images.labels)]
+    parts = [np.array_split(draws.permutation(np.flatnonzero(images.labels == c)), e.n_bins) for c in np.unique(images.labels)]
     bins = [np.sort(np.concatenate(same)) for same in zip(*parts)]
     encoded = extract_features(images, network, returns="pooled", device=device)
     views = extract_features(images, network, returns="pooled", transform=augment_view, seed=e.seed, device=device)
