@@ -11,9 +11,9 @@ BIN := .venv/bin
 	$(BIN)/pip install -q --disable-pip-version-check -c requirements.lock -e '.[dev]'
 	touch $@
 
-# compress the embedded digits by random, DQ, ADQ and ADQ with patches dropped, train on each and on all
+# compress the embedded digits by random, DQ, ADQ, ADQ with patches dropped and CCS, train on each and on all
 demo: .venv/.ready
-	$(BIN)/adq compare digits --profile demo --methods random dq adq adq+drop full --out out/demo --force
+	$(BIN)/adq compare digits --profile demo --methods random dq adq adq+drop ccs ccs-probe full --out out/demo --force
 
 # every notebook, then what no lesson shows; tests/test_in_step.py compares adq/ and README.md with their notebooks
 test: .venv/.ready

@@ -17,7 +17,8 @@ except ModuleNotFoundError: resource = None # Windows has no such module
 from . import __version__
 from .folders import check_new, locked, new_folder, work_folder, write_aside
 from .manifest import codecs, read_about, readable_size, strict_json, verify
-from .settings import (Settings, check_choice, check_share, check_source, check_whole, load_settings, methods,
+from .methods import methods
+from .settings import (Settings, check_choice, check_share, check_source, check_whole, load_settings,
                           named_sources, package_folder, parse_setting, recipe_names)
 
 # %% ../nbs/16_cli.ipynb #16c00003
@@ -87,6 +88,8 @@ def _add_compressing_words(p, share):
     p.add_argument("--bins", type=_whole, dest="n_bins", metavar="M", help="number of bins")
     p.add_argument("--extractor", metavar="NETWORK",
                    help="name/weights@size, weights imagenet, wheel, self:EPOCHS or a file; e.g. resnet18/self:10")
+    p.add_argument("--dynamics", metavar="NETWORK",
+                   help="the network whose training ccs, el2n, forgetting and dual watch; e.g. convnet7/self:12")
 
 def _add_training_words(p):
     p.add_argument("--model", help="any timm network, or resnet18_narrow")
@@ -149,7 +152,7 @@ def main(
         return 141
 
 # %% ../nbs/16_cli.ipynb #16c0000a
-_compressing = "alpha", "n_bins", "extractor", "patch", "temperature", "flip"
+_compressing = "alpha", "n_bins", "extractor", "patch", "temperature", "flip", "dynamics"
 _training = "model", "epochs", "batch_size", "lr", "weight_decay", "flip", "recipe", "compile"
 
 def _profile(args):
@@ -221,8 +224,10 @@ def _sizes(about):
 # %% ../nbs/16_cli.ipynb #16c0000f
 def _add_compress_words(p):
     _add_source_words(p)
-    p.add_argument("--method", default="adq", choices=methods, metavar="METHOD",
-                   help=f"{', '.join(methods)} (default: adq)")
+    p.add_argument("--method", default="adq", choices=list(methods), metavar="METHOD",
+                   help=f"{', '.join(methods)} (default: adq, the paper's)")
+    p.add_argument("--leave-out", type=_real, metavar="SHARE",
+                   help="share of each class, the hardest, that ccs and ccs-probe leave out (default: by --keep)")
     p.add_argument("--split", default="train", help="train, or all of a source that has no split (default: train)")
     share = p.add_mutually_exclusive_group()
     share.add_argument("--sample", type=_real, help="share of the images to keep, instead of --keep")
@@ -276,7 +281,7 @@ def _check_work(args):
 
 def _work_folder(args, keep, options):
     "That of this very command, beside the output."
-    names = "split", "patch_keep", "cell", "method", "seed", "dtype", "device", "label", "image"
+    names = "split", "patch_keep", "cell", "method", "leave_out", "seed", "dtype", "device", "label", "image"
     data_root = args.data_root and str(args.data_root)
     return work_folder(args.out, source=args.source, data_root=data_root, keep=keep,
                        **{name: getattr(args, name) for name in names}, **options)
@@ -303,7 +308,7 @@ def _compress(args, settings):
     try:
         with _where(args.cluster) as where:
             chosen = compress(images, keep, patch_keep=args.patch_keep, cell=args.cell, method=args.method,
-                              seed=args.seed, dtype=args.dtype, work=work, where=where, device=args.device,
+                              leave_out=args.leave_out, seed=args.seed, dtype=args.dtype, work=work, where=where, device=args.device,
                               progress=True, **options)
         chosen.save(args.out, args.force, args.codec, _shell_line(args))
     except BaseException as e:
@@ -333,8 +338,8 @@ def _tell_compressed(args, images, chosen, about, seconds):
     kept = f"kept    {len(chosen.indices):,} ({len(chosen.indices)/len(images):.1%}) by {args.method}"
     if args.patch_keep < 1: kept += f", {args.patch_keep:.0%} of the patches of each"
     lines = [str(images), kept]
-    if args.method != "random":
-        sizes = sorted({len(b) for b in chosen.bins})
+    if methods[args.method].bins in ("similarity", "difficulty"):
+        sizes = sorted({len(b) for b in chosen.bins}) if args.method in ("adq", "dq") else [len(b) for b in chosen.bins]
         lines.append(f"quotas  {' '.join(map(str, chosen.quotas))} of bins of {' '.join(map(str, sizes))}")
     lines += [f"stages  {', '.join(f'{name} {spent:.1f} s' for name, spent in chosen.seconds.items())}",
               f"stored  {_sizes(about)}",
@@ -343,7 +348,11 @@ def _tell_compressed(args, images, chosen, about, seconds):
 
 _add_command("compress", run_compress, _add_compress_words, "Choose the images to keep",
              "adq compress digits --profile demo --patch-keep 0.75 --out small\n"
-             "  adq compress photos --keep 0.1 --extractor resnet18/imagenet@224 --out small", "SOURCE --out DIR")
+             "  adq compress photos --keep 0.1 --extractor resnet18/imagenet@224 --out small\n\n"
+             "methods, and what it takes to select by them:\n"
+             + "\n".join(f"  {name:<19}{m.cost}" for name, m in methods.items())
+             + "\n\nadq is the paper's. Where accuracy is what counts and images have labels, try\n"
+             "ccs-probe, or ccs; adq compare measures them on your images.", "SOURCE --out DIR")
 
 # %% ../nbs/16_cli.ipynb #16c00013
 def _add_info_words(p):
@@ -359,9 +368,12 @@ def _tell_set(folder, about, verified):
         share = f"{made['keep']:.1%} of the data: {about['kept']/about['images']:.1%} of the images{patches}"
         lines += [f"source    {made['source']} {made['split']}, {about['images']:,} images",
                   f"method    {made['method']}, {share}"]
-        if made["method"] != "random":
-            quotas = " ".join(map(str, about["quotas"]))
-            lines.append(f"quotas    {quotas}, α = {made['alpha']}, extractor {made['extractor']}")
+        method = methods[made["method"]]
+        if method.bins in ("similarity", "difficulty"):
+            lines.append(f"quotas    {' '.join(map(str, about['quotas']))} of bins of {method.bins}")
+        if made["method"] == "adq": lines.append(f"α         {made['alpha']}")
+        if "features" in method.needs: lines.append(f"extractor {made['extractor']}")
+        if "dynamics" in method.needs: lines.append(f"watched   {made['dynamics']}")
     whole = "every checksum matches" if verified else "all there in full; --verify compares checksums"
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     lines += [f"stored    {_sizes(about)}", f"shards    {len(about['shards'])}, {whole}",
@@ -495,8 +507,8 @@ _add_command("train", run_train, _add_train_words, "Train on a compressed set, o
 def _add_compare_words(p):
     _add_source_words(p)
     p.add_argument("--methods", nargs="+", default=["random", "dq", "adq", "full"], metavar="METHOD",
-                   choices=("random", "dq", "adq", "adq+drop", "full"),
-                   help="random, dq, adq, adq+drop, full (default: all but adq+drop)")
+                   choices=[*methods, "adq+drop", "full"],
+                   help="those of adq compress, adq+drop, full (default: random, dq, adq, full)")
     p.add_argument("--patch-keep", type=_real, metavar="SHARE", help="share of the patches that adq+drop keeps")
     p.add_argument("--reconstruct", metavar="HOW", help="how adq+drop fills the others: mean, blur, self:EPOCHS, …")
     p.add_argument("--seeds", type=_whole, help="number of repetitions")
@@ -584,7 +596,7 @@ _add_command("bins", run_bins, _add_bins_words, "Make bins of embeddings of anyt
 
 # %% ../nbs/16_cli.ipynb #2c13760a
 # in the order in which their runs are best made
-page_names = "figure2 evidence table3 readings controls bin_value table1 table2 figure6 figure4 figure5 cost".split()
+page_names = "figure2 evidence selections table3 readings controls bin_value table1 table2 figure6 figure4 figure5 cost".split()
 _page_options = {"profile", "out_dir", "data_root", "jobs", "device", "stored"} # parameters with an option of their own
 _settings_of_pages = {f.name for f in fields(Settings)} - {"profile"}
 

@@ -289,6 +289,7 @@ def fit(
     seed=0,
     compile=False,     # let torch compile the network: worth its minute in long runs on a GPU
     after_epoch=lambda epoch: None, # called with 1, 2, …; may put the network in evaluation mode
+    observe=lambda logits, indices: None, # called with the logits (B, C) of every batch and the places of its images
     progress=False,    # show a progress bar
 ):                     # the network, trained and in evaluation mode
     """Train on augmented batches, with a learning rate that ends at 0. Same seed, same device: same weights.
@@ -312,9 +313,14 @@ def fit(
             if world > 1:
                 order = order.to(network.device)
                 distributed.broadcast(order, 0) # every process takes its share of one order
-            for pixels, labels in batches(images, own, size=network.size, crop=True if images.in_memory else "random", order=order[rank::world][:share].cpu(), device=network.device):
+            order = order[rank::world][:share].cpu()
+            crop = True if images.in_memory else "random"
+            part = batches(images, own, size=network.size, crop=crop, order=order, device=network.device)
+            for (pixels, labels), indices in zip(part, order.split(own)):
                 x = crop_and_flip(network.prepare(pixels), flip, images.in_memory, recipe.shift)
-                with autocast(network.device): loss = F.cross_entropy(model(x).float(), labels, label_smoothing=recipe.smoothing)
+                with autocast(network.device): logits = model(x).float()
+                observe(logits.detach(), indices)
+                loss = F.cross_entropy(logits, labels, label_smoothing=recipe.smoothing)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 optimizer.step(); schedule.step()

@@ -17,6 +17,7 @@ import matplotlib.pyplot as plt, numpy as np, pandas as pd, seaborn as sns
 from jinja2 import Environment
 
 
+from .methods import methods as selections
 from .claims import words
 from .experiments import read_rows
 from .folders import write_aside
@@ -51,10 +52,12 @@ def published_gain(model, method, keep, against="dq"):
 # %% ../nbs/13_figures.ipynb #f7c37f7b
 methods = {"random": "random", "graphcut": "GraphCut", "dm": "DM", "dq": "DQ", "rs": "RS only", "ds": "DS only", "adq": "ADQ",
            "adq-zscore": "ADQ, z-score", "adq-twice": "ADQ, twice", "released": "released", "full": "all data"}
+methods |= {name: m.title for name, m in selections.items() if name not in methods}
 _palette = sns.color_palette("colorblind")
 colours = dict(random=_palette[7], graphcut=_palette[5], dm=_palette[2], dq=_palette[0], rs=_palette[4], ds=_palette[9], adq=_palette[3], full=(0.3, 0.3, 0.3),
                released=_palette[6], **{"adq-zscore": _palette[1], "adq-twice": _palette[8]})
-_markers = dict(zip(methods, "oDsovv^osX*P"))
+colours |= dict(zip((m for m in methods if m not in colours), sns.color_palette("husl", len(methods) - len(colours))))
+_markers = dict(zip(methods, "oDsovv^osX*PhpdH<>8dpX"))
 
 @contextmanager
 def look():

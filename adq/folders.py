@@ -92,7 +92,7 @@ def once(
 # %% ../nbs/00a_folders.ipynb #16860e2e
 _own_folders = "data", "adq", "adq/data"
 _own_files = re.compile(
-    r"(adq/)?(data/train-\d{5}-of-\d{5}\.parquet|compressed\.json|bins\.npy|indices\.npy|scores\.(svg|png)|README\.md"
+    r"(adq/)?(data/train-\d{5}-of-\d{5}\.parquet|compressed\.json|(bins|difficulty|indices)\.npy|scores\.(svg|png)|README\.md"
     r"|accuracy\.jsonl|\.accuracy\.jsonl\.adq\.lock|torn\.txt)|bins\.json|order\.npy|comparison\.(json|csv)")
 _signed = re.compile(r"(.*)<!-- adq ([0-9a-f]{16}) -->\n?", re.DOTALL)
 

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['read_accuracies', 'add_accuracy', 'Opened', 'read_made', 'open_set', 'size_factors', 'plot_sizes', 'colour_of',
-           'class_balance', 'plot_classes', 'bin_table', 'plot_bins', 'embed', 'coverage', 'plot_coverage', 'plane',
-           'plot_map', 'mosaic', 'picture', 'beside', 'scrolling', 'headline', 'note', 'classes_of', 'to_html',
-           'pages_folder', 'import_papermill', 'execute_page', 'make_report']
+           'class_balance', 'plot_classes', 'bin_table', 'plot_bins', 'plot_difficulty', 'embed', 'coverage',
+           'plot_coverage', 'plane', 'plot_map', 'mosaic', 'picture', 'beside', 'scrolling', 'headline', 'note',
+           'classes_of', 'to_html', 'pages_folder', 'import_papermill', 'execute_page', 'make_report']
 
 # %% ../nbs/15_report.ipynb #20f59dce
 import base64, html, importlib.util, io, json, logging, os, re, tempfile
@@ -28,6 +28,7 @@ from .folders import append_line, read_lines, write_aside
 from .figures import colours, look
 from .patches import check_reconstructor
 from .settings import package_folder, pick_device
+from .methods import methods
 from .manifest import read_about, readable_size
 from .store import QuantizedDataset, load
 
@@ -55,6 +56,7 @@ class Opened:
     absent: str            # why it is not here
     bins: np.ndarray       # int (N,): bin of each image of the source
     accuracies: list       # of dicts, as `read_accuracies` returns
+    difficulty: np.ndarray # float (N,) of each image of the source, higher is harder; None where the method has none
 
 def read_made(
     folder, # that `adq compress` wrote
@@ -62,17 +64,27 @@ def read_made(
     "The manifest with settings, scores and quotas. Raises as `adq.manifest.read_about`, and `ValueError` for a set that does not tell how it was made."
     about = read_about(folder)
     scores = [about.get(k) for k in ("rs", "ds", "importance", "quotas")]
-    told = isinstance(made := about.get("settings"), dict) and {"source", "split", "fingerprint", "method", "extractor", "flip", "seed", "patch", "patch_keep"} <= set(made) and made["method"] in colours
+    told = isinstance(made := about.get("settings"), dict) and {"source", "split", "fingerprint", "method", "extractor", "flip", "seed", "patch", "patch_keep"} <= set(made) and made["method"] in methods
     if not (told and isinstance(about.get("images"), int) and "source" in about["bytes"] and all(isinstance(s, list) for s in scores) and len(set(map(len, scores))) == 1):
         raise ValueError(f"'{folder}' does not tell how it was made: compressed.json lacks settings, scores or quotas; expected a folder that adq compress wrote")
     return about
 
+def _array(folder, about, name):
+    "An array beside the manifest, with a number for each image of the source."
+    try: array = np.load(Path(folder)/name, allow_pickle=False)
+    except FileNotFoundError: raise FileNotFoundError(f"'{folder}' lacks {name}; copy or compress it again") from None
+    except (ValueError, EOFError) as e: raise ValueError(f"'{folder}' is damaged: {name} cannot be read ({e})") from e
+    if array.shape == (about["images"],): return array
+    raise ValueError(f"'{folder}' is damaged: {name} does not hold a number for each of {about['images']:,} images")
+
+def _difficulty(folder, about):
+    method = methods[about["settings"]["method"]]
+    return _array(folder, about, "difficulty.npy") if {"probe", "dynamics"} & set(method.needs) else None
+
 def _bins(folder, about):
-    if about["settings"]["method"] == "random": return np.zeros(about["images"], int)
-    try: bins = np.load(Path(folder)/"bins.npy", allow_pickle=False)
-    except FileNotFoundError: raise FileNotFoundError(f"'{folder}' lacks bins.npy; copy or compress it again") from None
-    except (ValueError, EOFError) as e: raise ValueError(f"'{folder}' is damaged: bins.npy cannot be read ({e})") from e
-    if bins.shape != (about["images"],) or bins.max() >= len(about["quotas"]): raise ValueError(f"'{folder}' is damaged: bins.npy does not hold one of {len(about['quotas'])} bins for each of {about['images']:,} images")
+    if methods[about["settings"]["method"]].bins == "everything": return np.zeros(about["images"], int)
+    bins = _array(folder, about, "bins.npy")
+    if bins.max() >= len(about["quotas"]): raise ValueError(f"'{folder}' is damaged: bins.npy does not hold one of {len(about['quotas'])} bins for each of {about['images']:,} images")
     return bins.astype(int)
 
 def open_set(
@@ -97,7 +109,7 @@ def open_set(
         raise ValueError(f"source '{images.source}' {images.split} ({len(images):,} images) does not match '{folder}', which was made from {made['source']} {made['split']} ({about['images']:,} images); expected that source, or none to report on the folder alone")
     kept = load(folder, device=device)
     if kept.indices.min() < 0 or kept.indices.max() >= about["images"]: raise ValueError(f"'{folder}' is damaged: an index is not one of {about['images']:,} images")
-    return Opened(about, kept, images, absent, bins, read_accuracies(folder))
+    return Opened(about, kept, images, absent, bins, read_accuracies(folder), _difficulty(folder, about))
 
 # %% ../nbs/15_report.ipynb #74f3c5e2
 def size_factors(
@@ -169,7 +181,7 @@ def bin_table(
 ):         # DataFrame, a line for each bin
     "Images, quota and scores of each bin; scores that the method did not compute are left away."
     sizes = np.bincount(bins, minlength=len(about["quotas"]))
-    table = pd.DataFrame(dict(images=sizes, quota=about["quotas"], kept=np.array(about["quotas"])/sizes, RS=about["rs"], DS=about["ds"], IS=about["importance"]), index=pd.RangeIndex(len(sizes), name="bin"))
+    table = pd.DataFrame(dict(images=sizes, quota=about["quotas"], kept=np.array(about["quotas"])/np.maximum(sizes, 1), RS=about["rs"], DS=about["ds"], IS=about["importance"]), index=pd.RangeIndex(len(sizes), name="bin"))
     return table.dropna(axis=1, how="all")
 
 def plot_bins(
@@ -183,6 +195,21 @@ def plot_bins(
         ax.plot(table[name].astype(float), ".-", color=colour)
         if name == "quota": ax.plot(table.images*table.quota.sum()/table.images.sum(), "--", color="0.6", lw=1); ax.set_ylim(0, None)
         ax.set(title=name, xlabel="bin"); ax.xaxis.get_major_locator().set_params(integer=True)
+        sns.despine(fig)
+    return fig
+
+def plot_difficulty(
+    counts, # DataFrame by difficulty, columns all and kept
+    colour="C0",
+):          # matplotlib figure
+    "How many images there are over the range of a score, and how many were kept; a logarithmic scale shows both ends."
+    with look():
+        fig, ax = plt.subplots(figsize=(4.2, 1.9))
+        ax.step(counts.index, counts["all"], color="0.6", where="mid", label="all images")
+        ax.step(counts.index, counts.kept, color=colour, where="mid", label="kept")
+        ax.set_yscale("symlog", linthresh=1)
+        ax.set(xlabel="difficulty, harder to the right", ylabel="images", ylim=(0, None))
+        ax.legend(fontsize="small")
         sns.despine(fig)
     return fig
 

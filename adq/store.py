@@ -18,6 +18,7 @@ from torchvision.transforms.v2 import functional as TF
 import adq
 from .data import Encoded, ImageData, decode, decode_all, writable
 from .folders import check_new, checksum, is_ours, new_folder, signed
+from .methods import methods
 from .manifest import codecs, format_version, read_about, readable_size, verify
 from .tables import from_table, quiet_hub
 from .patches import cell_grid, check_cell, check_reconstructor, fill_mean, load_reconstructor, reconstruct as reconstruct_all
@@ -207,7 +208,8 @@ def _unpack(packed, sizes, cell, folder):
 
 # %% ../nbs/08_store.ipynb #4ec8295e
 _size_categories = "n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B", "1B<n<10B"
-_by = dict(adq="[Adaptive Dataset Quantization](https://arxiv.org/abs/2412.16895)", dq="[Dataset Quantization](https://arxiv.org/abs/2308.10524)", random="drawing at random")
+_by = dict(adq="[Adaptive Dataset Quantization](https://arxiv.org/abs/2412.16895)", dq="[Dataset Quantization](https://arxiv.org/abs/2308.10524)", random="drawing at random",
+           ccs="[coverage-centric selection](https://arxiv.org/abs/2210.15809)") | {"ccs-probe": "[coverage-centric selection](https://arxiv.org/abs/2210.15809), by a linear probe"}
 _unpacking = """
 ```python
 import numpy as np
@@ -281,9 +283,11 @@ def _rows_made(about):
     made, of, rows = about.get("settings", {}), about["bytes"], {}
     if "method" in made:
         network, _, weights = made["extractor"].partition("/")
-        rows = {"source": f"{_plain(_last_part(made['source']))}, {_plain(made['split'])}: {about['images']:,} images", "fingerprint of the source": made["fingerprint"], "method": made["method"], "kept": _kept(about), "seed": made["seed"]}
-        if made["method"] != "random" or about["cell"]: rows["extractor"] = f"{network}/{_plain(os.path.basename(weights))}"
-        if made["method"] != "random": rows |= {"bins": made["n_bins"], "images from each bin": ", ".join(map(str, about["quotas"]))}
+        rows = {"source": f"{_plain(_last_part(made['source']))}, {_plain(made['split'])}: {about['images']:,} images", "fingerprint of the source": made["fingerprint"], "method": f"{made['method']} ({methods[made['method']].source})", "kept": _kept(about), "seed": made["seed"]}
+        method = methods[made["method"]]
+        if "features" in method.needs or about["cell"]: rows["extractor"] = f"{network}/{_plain(os.path.basename(weights))}"
+        if "dynamics" in method.needs: rows["network whose training was watched"] = _plain(made["dynamics"])
+        if method.bins in ("similarity", "difficulty"): rows |= {f"bins of {method.bins}": made["n_bins"], "images from each bin": ", ".join(map(str, about["quotas"][:made["n_bins"]]))}
         if made["method"] == "adq": rows |= {"α, weight of importance": made["alpha"], "patch of the texture level": f"{made['patch']} pixels", "τ, temperature of the diversity score": made["temperature"]}
     bytes_of = {name: readable_size(of[name]) for name in of}
     rows["size"] = f"{bytes_of['stored']} as {about['codec']}; the same images take {bytes_of['sampled']} in the source" + (f", all of them {bytes_of['source']}" if "source" in of else "")
@@ -310,7 +314,7 @@ def write_card(
     if "method" in made:
         source = _last_part(made["source"])
         name = f"{source}, {_percent(made['keep'])} by {made['method']}"
-        summary = f"{about['kept']:,} of the {about['images']:,} images of {_plain(source)} ({_plain(made['split'])}), in {n} classes, chosen by {_by[made['method']]}."
+        summary = f"{about['kept']:,} of the {about['images']:,} images of {_plain(source)} ({_plain(made['split'])}), in {n} classes, chosen by {_by.get(made['method'], methods[made['method']].title)}."
     else: name, summary = f"{about['kept']:,} images in {n} classes", "Where they come from and how they were chosen was not said when they were stored."
     num_bytes = sum(_unpacked_bytes(pq.read_metadata(Path(folder)/s["name"])) for s in about["shards"])
     text = _page.format(title=_plain(name), summary=summary, made="\n".join(f"| {k} | {v} |" for k, v in _rows_made(about).items()), classes=n,

@@ -37,8 +37,8 @@ def test_every_page_is_made(pages):
         assert all(c.get("execution_count") for c in page["cells"] if c["cell_type"] == "code")
         assert str(Path.home()) not in json.dumps(page["metadata"])
         assert not [o for c in page["cells"] for o in c.get("outputs", []) if o.get("name") == "stderr" or "application/vnd.jupyter.widget-view+json" in o.get("data", {})] # no warning, no progress bar
-    for name in ("table1", "table2", "table3", "evidence", "readings", "controls", "bin_value", "cost"): assert all((pages/f"{name}.{e}").stat().st_size for e in ("csv", "md", "tex"))
-    for name in ("figure2", "figure4", "figure5", "figure6", "evidence", "readings", "controls", "bin_value"): assert all((pages/f"{name}.{e}").stat().st_size for e in ("svg", "png"))
+    for name in ("table1", "table2", "table3", "evidence", "readings", "controls", "bin_value", "selections", "cost"): assert all((pages/f"{name}.{e}").stat().st_size for e in ("csv", "md", "tex"))
+    for name in ("figure2", "figure4", "figure5", "figure6", "evidence", "readings", "controls", "bin_value", "selections"): assert all((pages/f"{name}.{e}").stat().st_size for e in ("svg", "png"))
     assert len(keys(pages)) == len(set(keys(pages)))
     assert not list(pages.glob(".*.new*")) and not list(pages.glob("*.failed.ipynb"))
 
