@@ -45,7 +45,8 @@ class Similarity:
 
     def _spread(self, free):
         share = free/free.sum()
-        return np.sqrt(max(0, share @ self.size[:, 0]**2 - ((share @ self.left[:, :-1])**2).sum()))
+        square = share @ self.size[:, 0]**2
+        return np.sqrt(max(square - ((share @ self.left[:, :-1])**2).sum(), square/2**40)) # no less can be told
 
     def narrow(self, free):
         "Whether the samples that are free lie so close together that they deserve a centre and a scale of their own."
@@ -81,9 +82,9 @@ class Similarity:
         k += self.left[x, -1].astype(np.float32)
         return k
 
-    def kinds(self, x):
-        "Equal samples have the same number: int (len(x),)."
-        return _kinds(self.left[x])
+    def vectors(self, x):
+        "What tells the samples x apart: float64 (len(x), any)."
+        return self.left[x]
 
     def keep(self, x):
         "Keep the samples x (ascending) alone, in place: a pool may fill half of the memory."
@@ -99,11 +100,6 @@ def _norms(f): return np.sqrt(np.einsum("nd,nd->n", f, f))
 def _power(x):
     "The power of two that takes x > 0 to [1/2, 1)."
     return np.ldexp(1.0, -np.maximum(np.frexp(np.where(x > 0, x, 1))[1], -1000))
-
-def _kinds(f):
-    bits = (f + 0.0).view(np.uint64) # no -0.0
-    odd = np.random.default_rng(0).integers(2**62, size=bits.shape[1], dtype=np.uint64)*2 + 1
-    return np.unique(bits @ odd, return_inverse=True)[1]
 
 def _fill(f, features, rows, change):
     "Features in float64, changed 256 samples at a time, which a processor's cache holds."
@@ -203,7 +199,7 @@ class GradientSimilarity(Similarity):
         h = rest(self.h_right, self.left)
         return rest(self.b_right, self.b_left)*(h + ones(self.h_right)) + ones(self.b_right)*h
 
-    def kinds(self, x): return _kinds(np.c_[self.left[x], self.b_left[x]])
+    def vectors(self, x): return np.c_[self.left[x], self.b_left[x]]
 
 # %% ../nbs/03_bins.ipynb #a01ccfd5
 tie = 2.0**-51 # gains that are closer than this share of the norms that they are sums of count as equal
@@ -212,27 +208,40 @@ def _pick(similarity, candidates, gains, rows, total, count):
     """The `count` greedy picks among candidates, from `rows` of k in whatever precision. `gains` (float64) and
     `total` = M_T/2 - M_S are updated in place. Positions, gains, and the norms that bound the rounding of those."""
     size, weight = similarity.size[candidates], similarity.weight[candidates]
-    unit, start = similarity.width*np.finfo(rows.dtype).eps/2 + tie, tie*similarity.norms(total)
-    added, widest, kinds = 0*start, 2*size.max(0), None
-    widest_start, widest_unit = widest @ start, widest*unit
+    width, norms = similarity.width, similarity.norms(total)
+    unit = width*np.finfo(rows.dtype).eps/2 # of products; below that of their sums
+    rounding = lambda t, added: (tie + (width + t)*2.0**-53)*(norms + added) + unit*added
+    added, widest, later = 0*norms, 2*size.max(0), None
     positions, best_gains = np.empty(count, np.int64), np.empty(count)
     for t in range(count):
-        near = (gains >= gains.max() - (widest_start + widest_unit @ added)).nonzero()[0]
-        if len(near) > 32: near = _highest(near, gains[near], size[near] @ (start + unit*added))
-        if len(near) > 32: # of equal samples only the first can be next
-            if kinds is None: kinds, first = similarity.kinds(candidates), np.empty(len(candidates), np.int64)
-            first[kinds[near[::-1]]] = near[::-1]
-            near = near[first[kinds[near]] == near]
+        near = (gains >= gains.max() - widest @ rounding(t, added)).nonzero()[0]
+        if len(near) > 32: near = _highest(near, gains[near], size[near] @ rounding(t, added))
+        if len(near) > 32 and later is None:
+            later = _hide_copies(gains, similarity.vectors(candidates))
+            near = near[gains[near] > -np.inf]
         if len(near) > 1:
-            near = _highest(near, similarity.sums(candidates[near], total), size[near] @ (start + tie*added))
+            near = _highest(near, similarity.sums(candidates[near], total), size[near] @ (tie*(norms + added)))
         best = near[0]
         positions[t], best_gains[t] = best, gains[best]
         gains -= rows[best]
+        if later is not None: gains[later[best]] = gains[best] # itself where it is the last of its kind
         gains[best] = -np.inf
         total -= similarity.one(candidates[best])
         added += weight[best]
     added = weight[positions]
-    return positions, best_gains, start + unit*(added.cumsum(0) - added)
+    return positions, best_gains, rounding(np.arange(count)[:, None], added.cumsum(0) - added)
+
+def _hide_copies(gains, vectors):
+    "Gains of all but the first of equal samples to -inf, in place; for each sample its next copy, the last one itself."
+    later, free = np.arange(len(gains)), np.flatnonzero(gains > -np.inf)
+    bits = (vectors + 0.0).view(np.uint64)[free]
+    hashed = (bits ^ bits >> 32) @ np.random.default_rng(0).integers(2**63, size=bits.shape[1], dtype=np.uint64)
+    order = free[np.argsort(hashed, kind="stable")]
+    first, second = order[:-1], order[1:]
+    same = (vectors[first] == vectors[second]).all(1)
+    later[first[same]] = second[same]
+    gains[second[same]] = -np.inf
+    return later
 
 def _highest(near, gains, slack): return near[gains + slack >= (gains - slack).max()]
 
@@ -264,8 +273,8 @@ def _wander(products, bar, ends):
 def _near(similarity, gains, rows, picks, bar, slack, products, ends):
     "Gains of outsiders at the ends (rows, ends), and whether they may reach the picks' between (rows, ends - 1)."
     wander, sag = _wander(products, bar, ends)
-    steps = [similarity.total(picks[s:e]) for s, e in zip(ends, ends[1:])]
-    at = gains[rows, None] - similarity.sums(rows, np.cumsum([0*steps[0]] + steps, 0))
+    totals = np.cumsum([similarity.total(picks[s:e]) for s, e in zip(ends, ends[1:])], 0)
+    at = np.c_[gains[rows], gains[rows, None] - similarity.sums(rows, totals)]
     reach = similarity.reach[rows, None]*wander + sag + similarity.size[rows] @ slack[ends[1:]].T
     return at, (at[:, :-1] + reach >= bar[ends[:-1]]) | (at[:, 1:] + reach >= bar[ends[1:]])
 
@@ -278,13 +287,13 @@ def _first_beaten(similarity, gains, picks, best_gains, slack):
     products = np.pad(similarity.products(picks[:-1]).cumsum(0).cumsum(1), (1, 0)) # <P_t, P_u>
     near = _near(similarity, gains, slice(None), picks, bar, slack, products, np.array([0, last]))[1]
     rows, ends = np.flatnonzero(near), np.r_[0:last:stretch, last]
-    stand, work = len(picks), len(rows)*len(ends)*(2*similarity.width + 8*reading)
+    stand, work = len(picks), len(rows)*(6*reading*similarity.width + len(ends)*(2*similarity.width + 16*reading))
     for part in np.array_split(rows, 1 + len(rows)//4096):
         at, near = _near(similarity, gains, part, picks, bar, slack, products, ends)
         for n, (s, e) in enumerate(zip(ends, ends[1:])):
             if s >= stand: break
             close = near[:, n]
-            work += int(close.sum())*(e - s)*(similarity.width + 4*reading)
+            work += int(close.sum())*(e - s)*(similarity.width + 12*reading)
             falls = similarity.rows(picks[s:e], part[close]).astype(np.float64)
             for i in range(1, len(falls)): falls[i] += falls[i-1]
             reach = at[close, n] + similarity.size[part[close]] @ slack[e]
