@@ -11,7 +11,7 @@ stored = [name for name in page_names if name != "cost" and (pages/"laptop"/f"{n
 
 
 def test_benchmark(tmp_path):
-    papermill.execute_notebook(pages/"benchmark.ipynb", tmp_path/"benchmark.ipynb", dict(source="digits", extractor="resnet18_narrow/self:1", images=200, repeats=1, largest=400, samples=300, checked=50, sizes=[300, 600, 9000], dimensions=[16, 32]), cwd=pages, progress_bar=False)
+    papermill.execute_notebook(pages/"benchmark.ipynb", tmp_path/"benchmark.ipynb", dict(source="digits", extractor="resnet18_narrow/self:1", images=200, repeats=1, largest=400, samples=300, checked=50, hard=400, sizes=[300, 600, 9000], larger=[1200], dimensions=[16, 32]), cwd=pages, progress_bar=False)
 
 
 @pytest.mark.parametrize("name", stored)
