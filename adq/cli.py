@@ -601,7 +601,7 @@ def _changes(texts, names):
         if key not in settings | own:
             raise ValueError(f"parameter '{key}' is unknown; expected one of {', '.join(sorted(settings | own))}")
         if key in settings: value = parse_setting(key, value)
-        elif key == "gpu_tflops":
+        elif key in ("run_seconds", "minutes"):
             try: value = float(value)
             except ValueError: raise ValueError(f"-p {text}: expected a number") from None
         changes[key] = value
@@ -649,7 +649,7 @@ def _add_reproduce_words(p):
                    help="a setting, or a parameter of the page, in place of the profile's; may be repeated")
     p.add_argument("--out", type=Path, metavar="DIR",
                    help="folder of the store and the pages (default: paper_figures/PROFILE)")
-    p.add_argument("--jobs", type=_whole, default=1, help="processes that make runs (default: 1)")
+    p.add_argument("--jobs", type=_whole, default=1, help="processes that make runs; on one GPU they share it (default: 1)")
     runs = p.add_mutually_exclusive_group()
     runs.add_argument("--budget", type=_number(_read_seconds, "a time such as 90s, 25m or 2h"), metavar="TIME",
                       help="make runs, those that tell most first, until a time such as 25m is used; the run at hand "
