@@ -6,7 +6,7 @@
 __all__ = ['results_version', 'added', 'page_runs', 'Experiment', 'experiment', 'run', 'read_rows', 'append_row', 'processor',
            'sweep', 'as_table', 'find_rows', 'collect', 'differences', 'paired', 'primary_endpoints', 'evidence',
            'table1', 'table2', 'table3', 'figure2', 'figure4', 'figure5', 'figure6', 'readings', 'bin_value',
-           'controls', 'imagenet_store', 'imagenet_rows', 'by_value']
+           'controls', 'imagenet_store', 'imagenet_rows', 'value_class', 'by_value']
 
 # %% ../nbs/12_experiments.ipynb #9106bbc4
 import copy, functools, json, math, multiprocessing, os, platform, re, subprocess, sys, time
@@ -28,7 +28,7 @@ from .features import Extractor, check_network, extract_features, fit, load_extr
 from .patches import check_cell, check_reconstructor
 from .pipeline import compress, image_share, made_by, patch_masks
 from .sampling import importance, quotas, sample_bins
-from .settings import check_choice, check_whole, load_settings, package_folder, pick_device
+from .settings import check_choice, check_whole, load_settings, package_folder, pick_device, share_memory
 from .store import fill
 from .texture import representativeness, texture_level
 from .train import interval, summarise, train
@@ -303,11 +303,12 @@ def _made_on(device):
     return dict(device=where, commit=_commit(), versions=dict(adq=adq.__version__, python=platform.python_version(), torch=torch.__version__, torchvision=torchvision.__version__, timm=timm.__version__, numpy=np.__version__))
 
 def _work(experiments, folder, source, data_root, settings, device, threads=None, parent=None, report=lambda: None,
-          until=math.inf):
+          until=math.inf, processes=1):
     "Make the runs that are missing, one after the other, leaving alone those that other processes make."
     if threads: torch.set_num_threads(threads)
     images, test = _load(source, data_root)
     data, device, made_on, waiting = _fingerprint(images, test), pick_device(device), None, list(experiments)
+    share_memory(device, processes)
     begun = False # a budget that is too short for any run would lead nowhere, so one is made
     while waiting:
         there, later = {row["key"] for row in read_rows(folder)}, []
@@ -356,8 +357,9 @@ def _in_processes(experiments, folder, settings, data_root, jobs, device, bar, u
     gpus, data = torch.cuda.device_count() if str(device) == "auto" else 0, _fingerprint(*_load(settings.source, data_root))
     keys = {e.key(data) for e in experiments}
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
-        workers = [pool.submit(_work, experiments, folder, settings.source, data_root, settings, f"cuda:{i % gpus}" if gpus else device,
-                               max(1, (os.cpu_count() or 1)//jobs), os.getpid(), until=until) for i in range(jobs)]
+        threads, on = max(1, (os.cpu_count() or 1)//jobs), [f"cuda:{i % gpus}" if gpus else device for i in range(jobs)]
+        workers = [pool.submit(_work, experiments, folder, settings.source, data_root, settings, where, threads, os.getpid(),
+                               until=until, processes=on.count(where)) for where in on]
         try:
             while not all(w.done() for w in workers):
                 bar.update(len(keys & {row["key"] for row in read_rows(folder)}) - bar.n)
@@ -488,17 +490,23 @@ page_runs = dict(figure2=figure2, evidence=evidence, table3=table3, readings=rea
                  table1=table1, table2=table2, figure6=figure6, figure4=figure4, figure5=figure5) # in the order in which they are best made
 
 # %% ../nbs/12_experiments.ipynb #4745ca9c
+def value_class(
+    e,        # `Experiment`
+    settings, # `Settings` of the profile
+)->tuple:     # of bool, bool, bool, int, bool; smaller ones are made first
+    "Where a run stands: (distribution matching, no comparison of scores, other network, number of its ratio, other score)."
+    is_other_network = e.model is not None and (e.model, e.epochs) != (settings.model, settings.epochs)
+    is_score = e.kind == "scores" or e.method in (*_weighing, "dq", "random") and e.alpha in (None, settings.alpha) and not e.draw
+    ratios = None, *settings.keep # scores have no ratio
+    is_other_score = e.method not in ("adq", "dq", "random")
+    if not is_score or e.keep not in ratios: return e.method == "dm", True, is_other_network, 0, True
+    return False, False, is_other_network, max(0, ratios.index(e.keep) - 1), is_other_score
+
 def by_value(
     experiments, # list of `Experiment`
     settings,    # `Settings` of the profile
 )->list:         # the same without repeats
-    """In the order in which they are best made where time may run out: the profile's network at the first ratio, then at the others
-    of table 3, then at any other; then other networks; and distribution matching, which costs most, at last. At each ratio ADQ, DQ
-    and random come before other methods; the seeds of a method in turn."""
-    def place(e):
-        is_other_network = e.model is not None and (e.model, e.epochs) != (settings.model, settings.epochs)
-        if e.keep in settings.keep: ratio = settings.keep.index(e.keep)
-        else: ratio = 0 if e.keep is None else len(settings.keep) # scores have no ratio, and belong to all
-        is_usual = e.method in ("adq", "dq", "random") and e.alpha in (None, settings.alpha) and not e.draw
-        return e.method == "dm", is_other_network, ratio, not is_usual, e.seed
-    return sorted(dict.fromkeys(experiments), key=place)
+    """In the order in which they are best made where time may run out. On the profile's network: ADQ, DQ and random at the first
+    ratio of table 3, seed by seed; the other scores; the same at its other ratios. Then other networks, then all that compares no
+    scores; and distribution matching, which costs most, at last."""
+    return sorted(dict.fromkeys(experiments), key=lambda e: (value_class(e, settings), e.seed))

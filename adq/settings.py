@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['methods', 'named_sources', 'recipe_names', 'check_whole', 'check_share', 'check_positive', 'check_choice',
-           'check_source', 'Settings', 'parse_setting', 'package_folder', 'load_settings', 'pick_device', 'torchrun',
-           'autocast', 'seeded']
+           'check_source', 'Settings', 'parse_setting', 'package_folder', 'load_settings', 'pick_device',
+           'share_memory', 'torchrun', 'autocast', 'seeded']
 
 # %% ../nbs/00_settings.ipynb #ee0a73c7
 import configparser, contextlib, math, os
@@ -178,6 +178,16 @@ def pick_device(
         raise ValueError(f"device '{device}' is not on this machine, which has {torch.cuda.device_count()} CUDA devices; expected auto or cpu")
     if device.type not in ("cpu", "cuda"): raise ValueError(f"device '{device}' is not supported; expected auto, cpu or cuda")
     return device
+
+# %% ../nbs/00_settings.ipynb #56d5c751
+def share_memory(
+    device,    # `torch.device` of this process
+    processes, # how many work on it
+):
+    "Limit this process to its share of a GPU's memory, beyond which torch raises. On a processor it does nothing."
+    import torch
+    if device.type == "cuda" and processes > 1:
+        torch.cuda.set_per_process_memory_fraction(0.9/processes, device.index or 0)
 
 # %% ../nbs/00_settings.ipynb #bf5fd22b
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from html import unescape
 from pathlib import Path
 from urllib.parse import unquote
 
-import pandas as pd, pytest
+import pandas as pd, pytest, torch
 
 from adq.cli import main, page_names
 from adq.experiments import Experiment, by_value, collect, experiment, read_rows, sweep, table3
@@ -86,6 +86,15 @@ def test_a_page_is_made_again_when_its_runs_settings_or_package_change(tmp_path,
     with open(other/"figures.py", "a") as f: f.write("# another line\n")
     monkeypatch.setattr("adq.cli.package_folder", lambda: other)
     assert state("-p", "keep=0.1 0.2", "--stored") == (0, "made")
+
+
+def test_two_processes_make_what_one_makes(tmp_path):
+    runs, threads = [experiment(smoke, m, keep=0.1, seed=s) for m in ("random", "dq") for s in range(2)], torch.get_num_threads()
+    both = sweep(runs, tmp_path/"two", smoke, jobs=2)
+    torch.set_num_threads(max(1, os.cpu_count()//2)) # as each of the two has
+    try: alone = sweep(runs, tmp_path/"one", smoke)
+    finally: torch.set_num_threads(threads)
+    assert both.accuracy.tolist() == alone.accuracy.tolist() and both.device.tolist() == alone.device.tolist()
 
 
 def test_a_budget_makes_the_first_runs_and_the_next_call_goes_on(tmp_path, capsys):
