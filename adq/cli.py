@@ -139,6 +139,7 @@ def main(
 ):             # exit code: 0, 1 where a page of `reproduce` failed, 2 bad input, 130 interrupted, 141 nobody reads
     "The command `adq`."
     _show_any_character()
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE") # read as torch is loaded: threads that wait sleep, not spin
     try:
         with warnings.catch_warnings():
             if not sys.warnoptions: warnings.simplefilter("ignore")
@@ -649,7 +650,8 @@ def _add_reproduce_words(p):
                    help="a setting, or a parameter of the page, in place of the profile's; may be repeated")
     p.add_argument("--out", type=Path, metavar="DIR",
                    help="folder of the store and the pages (default: paper_figures/PROFILE)")
-    p.add_argument("--jobs", type=_whole, default=1, help="processes that make runs; on one GPU they share it (default: 1)")
+    p.add_argument("--jobs", type=_whole, default=1,
+                   help="processes that make runs; on one GPU they share it (default: 1)")
     runs = p.add_mutually_exclusive_group()
     runs.add_argument("--budget", type=_number(_read_seconds, "a time such as 90s, 25m or 2h"), metavar="TIME",
                       help="make runs, those that tell most first, until a time such as 25m is used; the run at hand "

@@ -349,7 +349,8 @@ def sweep(
     (folder/"computed").mkdir(parents=True, exist_ok=True)
     bar = tqdm(total=len(experiments), desc="runs", unit="run", disable=None if progress else True)
     with bar:
-        if jobs == 1: _work(experiments, folder, settings.source, data_root, settings, device, report=bar.update, until=until)
+        if jobs == 1:
+            _work(experiments, folder, settings.source, data_root, settings, device, report=bar.update, until=until)
         else: _in_processes(experiments, folder, settings, data_root, jobs, device, bar, until)
     return collect(experiments, folder, settings, data_root=data_root)
 
@@ -358,8 +359,8 @@ def _in_processes(experiments, folder, settings, data_root, jobs, device, bar, u
     keys = {e.key(data) for e in experiments}
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
         threads, on = max(1, (os.cpu_count() or 1)//jobs), [f"cuda:{i % gpus}" if gpus else device for i in range(jobs)]
-        workers = [pool.submit(_work, experiments, folder, settings.source, data_root, settings, where, threads, os.getpid(),
-                               until=until, processes=on.count(where)) for where in on]
+        workers = [pool.submit(_work, experiments, folder, settings.source, data_root, settings, where, threads,
+                               os.getpid(), until=until, processes=on.count(where)) for where in on]
         try:
             while not all(w.done() for w in workers):
                 bar.update(len(keys & {row["key"] for row in read_rows(folder)}) - bar.n)
@@ -496,7 +497,8 @@ def value_class(
 )->tuple:     # of bool, bool, bool, int, bool; smaller ones are made first
     "Where a run stands: (distribution matching, no comparison of scores, other network, number of its ratio, other score)."
     is_other_network = e.model is not None and (e.model, e.epochs) != (settings.model, settings.epochs)
-    is_score = e.kind == "scores" or e.method in (*_weighing, "dq", "random") and e.alpha in (None, settings.alpha) and not e.draw
+    is_usual = e.alpha in (None, settings.alpha) and not e.draw
+    is_score = e.kind == "scores" or e.method in (*_weighing, "dq", "random") and is_usual
     ratios = None, *settings.keep # scores have no ratio
     is_other_score = e.method not in ("adq", "dq", "random")
     if not is_score or e.keep not in ratios: return e.method == "dm", True, is_other_network, 0, True
@@ -506,7 +508,7 @@ def by_value(
     experiments, # list of `Experiment`
     settings,    # `Settings` of the profile
 )->list:         # the same without repeats
-    """In the order in which they are best made where time may run out. On the profile's network: ADQ, DQ and random at the first
-    ratio of table 3, seed by seed; the other scores; the same at its other ratios. Then other networks, then all that compares no
-    scores; and distribution matching, which costs most, at last."""
+    """In the order in which they are best made where time may run out. On the profile's network: ADQ, DQ and random at the
+    first ratio of table 3, seed by seed; the other scores; the same at its other ratios. Then other networks, then all that
+    compares no scores; and distribution matching, which costs most, at last."""
     return sorted(dict.fromkeys(experiments), key=lambda e: (value_class(e, settings), e.seed))
