@@ -7,7 +7,7 @@ __all__ = ['page_names', 'main', 'run_compress', 'run_info', 'run_report', 'run_
            'run_reproduce']
 
 # %% ../nbs/16_cli.ipynb #a09f050b
-import argparse, contextlib, hashlib, io, json, os, shlex, shutil, sys, time, warnings
+import argparse, contextlib, hashlib, io, json, math, os, re, shlex, shutil, sys, time, warnings
 from dataclasses import fields
 from pathlib import Path
 
@@ -142,6 +142,7 @@ def main(
 ):             # exit code: 0, 1 where a page of `reproduce` failed, 2 bad input, 130 interrupted, 141 nobody reads
     "The command `adq`."
     _show_any_character()
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE") # read as torch is loaded: threads that wait sleep, not spin
     try:
         with warnings.catch_warnings():
             if not sys.warnoptions: warnings.simplefilter("ignore")
@@ -613,7 +614,7 @@ def _changes(texts, names):
         if key not in settings | own:
             raise ValueError(f"parameter '{key}' is unknown; expected one of {', '.join(sorted(settings | own))}")
         if key in settings: value = parse_setting(key, value)
-        elif key == "gpu_tflops":
+        elif key in ("run_seconds", "minutes"):
             try: value = float(value)
             except ValueError: raise ValueError(f"-p {text}: expected a number") from None
         changes[key] = value
@@ -646,6 +647,13 @@ def _make_page(name, out, parameters, fingerprint):
             raise RuntimeError(f"cell {e.exec_count}: {e.ename}: {' '.join(e.evalue.split())} (see {failed})") from e
     failed.unlink(missing_ok=True)
 
+def _read_seconds(text):
+    "Seconds of a time such as 90s, 25m or 2h. Raises `ValueError` for anything else, and for no time at all."
+    parts = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)
+    seconds = float(parts[1])*dict(s=1, m=60, h=3600)[parts[2]] if parts else 0
+    if not seconds: raise ValueError
+    return seconds
+
 def _add_reproduce_words(p):
     p.add_argument("name", metavar="NAME", help=f"all, {', '.join(page_names)}")
     p.add_argument("--profile", default="laptop",
@@ -654,37 +662,48 @@ def _add_reproduce_words(p):
                    help="a setting, or a parameter of the page, in place of the profile's; may be repeated")
     p.add_argument("--out", type=Path, metavar="DIR",
                    help="folder of the store and the pages (default: paper_figures/PROFILE)")
-    p.add_argument("--jobs", type=_whole, default=1, help="processes that make runs (default: 1)")
-    p.add_argument("--stored", action="store_true", help="make no runs, only the pages, from what the store holds")
+    p.add_argument("--jobs", type=_whole, default=1,
+                   help="processes that make runs; on one GPU they share it (default: 1)")
+    runs = p.add_mutually_exclusive_group()
+    runs.add_argument("--budget", type=_number(_read_seconds, "a time such as 90s, 25m or 2h"), metavar="TIME",
+                      help="make runs, those that tell most first, until a time such as 25m is used; the run at hand "
+                           "is finished, pages show what is there, and the next call goes on")
+    runs.add_argument("--stored", action="store_true", help="make no runs, only the pages, from what the store holds")
     p.add_argument("--force", action="store_true", help="make pages again that are there")
     _add_place_words(p)
 
 # %% ../nbs/16_cli.ipynb #16c00023
 def _reproduce_page(name, args, out, settings, changes):
-    "Make a page from the runs that are there: what was done, for the account."
-    from adq.experiments import page_runs
+    "Make a page from the runs that are there: what was done, for the account. A budget may leave a page without any."
+    from adq.experiments import find_rows, page_runs
+    runs = set(page_runs[name](settings)) if name in page_runs else set()
+    there = len(find_rows(runs, out, settings, args.data_root))
+    def done(state): return dict(state=state, runs=len(runs), missing=len(runs) - there)
+    if args.budget and runs and not there: return done("no run yet")
     mine = {key: list(value) if isinstance(value, tuple) else value for key, value in changes.items()
             if key in _settings_of_pages | _page_parameters(name)}
     own = dict(stored=True) if name in page_runs else {}
     parameters = dict(profile=args.profile, out_dir=str(out), data_root=args.data_root, **mine, **own)
     fingerprint = _made_of(name, out, settings, args.data_root, changes.get("imagenet"))
-    if not args.force and _is_made(out/f"{name}.ipynb", parameters, fingerprint): return "as it was"
+    if not args.force and _is_made(out/f"{name}.ipynb", parameters, fingerprint): return done("as it was")
     _make_page(name, out, parameters, fingerprint)
-    return "made"
+    return done("made")
 
-def _make_runs(name, args, out, settings):
-    "Make the runs of a page."
-    from adq.experiments import page_runs, sweep
-    if args.stored or name not in page_runs: return "as it was"
+def _make_runs(name, args, out, settings, names, until):
+    "Make the runs of pages: of one, or with a budget those of all, by what they tell."
+    from adq.experiments import by_value, page_runs, sweep
+    runs = [e for n in names if n in page_runs for e in page_runs[n](settings)]
+    if args.stored or not runs: return dict(state="as it was")
+    if args.budget: runs = by_value(runs, settings)
     _tell(f"{name}: runs")
-    sweep(page_runs[name](settings), out, settings, data_root=args.data_root, jobs=args.jobs, device=args.device, progress=True)
-    return "made"
+    sweep(runs, out, settings, data_root=args.data_root, jobs=args.jobs, device=args.device, until=until, progress=True)
+    return dict(state="made")
 
 def _account(pages, name, work, *args):
     "Do a part of the work on a page, and enter what came of it; after a failure the other pages go on."
     page, start = pages.setdefault(name, dict(page=name, state="", seconds=0.0)), time.perf_counter()
     if page["state"].startswith("failed"): return
-    try: page["state"] = work(name, *args)
+    try: page |= work(name, *args)
     except Exception as e: # a `RuntimeError` is that of a cell and tells its kind itself
         kind = "" if isinstance(e, RuntimeError) else f"{type(e).__name__}: "
         page["state"] = f"failed: {kind}{' '.join(str(e).split())}"
@@ -695,34 +714,42 @@ def _tell(text): print(text, file=sys.stderr, flush=True)
 def run_reproduce(args):
     if args.name not in ("all", *page_names):
         raise ValueError(f"page '{args.name}' is unknown; expected all, {', '.join(page_names)}")
+    until = time.monotonic() + (args.budget or math.inf)
     _check_numbers(args); load_settings(args.profile)
     from adq.figures import index_page
     from adq.settings import pick_device
     pick_device(args.device)
     names = page_names if args.name == "all" else [args.name]
     changes = _changes(args.parameters, names)
-    settings, pages = load_settings(args.profile, changes=changes), {}
+    settings, pages, swept = load_settings(args.profile, changes=changes), {}, {}
     out = args.out or Path("paper_figures")/args.profile
     if out.exists() and not out.is_dir(): raise ValueError(f"output folder '{out}' is a file; expected a folder")
     out.mkdir(parents=True, exist_ok=True)
-    for name in names: _account(pages, name, _make_runs, args, out, settings) # all of them first: pages show each other's
+    if args.budget: _account(swept, "budget", _make_runs, args, out, settings, names, until)
+    else: # all of them before a page is made: pages show each other's
+        for name in names: _account(pages, name, _make_runs, args, out, settings, [name], until)
     for name in names:
         _account(pages, name, _reproduce_page, args, out, settings, changes)
         pages[name]["path"] = str(out/f"{name}.ipynb")
         _tell(f"{name}: {pages[name]['state']}")
-        failed = {p["page"]: p["state"] for p in pages.values() if p["state"].startswith("failed")}
+        failed = {p["page"]: p["state"] for p in [*swept.values(), *pages.values()] if p["state"].startswith("failed")}
         index = index_page(out, page_names, settings, failed)
-    lines = [f"{p['page']:9}{p['seconds']:9.1f} s  {_tell_page(p)}" for p in pages.values()]
-    count = f"{len(pages) - len(failed)} of {len(pages)} pages in {out}" + (f", {len(failed)} failed" if failed else "")
-    _say(args, dict(pages=[*pages.values()], out=out, index=index), "\n".join([*lines, f"{count}; all at a glance: {index}"]))
+    lines = [f"{p['page']:9}{p['seconds']:9.1f} s  {_tell_page(p)}" for p in [*swept.values(), *pages.values()]]
+    good = sum(p["state"] in ("made", "as it was") for p in pages.values())
+    count = f"{good} of {len(pages)} pages in {out}" + (f", {len(failed)} failed" if failed else "")
+    _say(args, dict(pages=[*pages.values()], out=out, index=index) | swept,
+         "\n".join([*lines, f"{count}; all at a glance: {index}"]))
     return 1 if failed else 0
 
 def _tell_page(page):
-    if page["state"].startswith("failed"): return page["state"]
-    return page["path"] + ("  (as it was)" if page["state"] == "as it was" else "")
+    if page["state"] not in ("made", "as it was") or "path" not in page: return page["state"]
+    notes = ["as it was"] if page["state"] == "as it was" else []
+    if page["missing"]: notes.append(f"{page['missing']} of {page['runs']} runs are missing")
+    return page["path"] + (f"  ({', '.join(notes)})" if notes else "")
 
 _add_command("reproduce", run_reproduce, _add_reproduce_words,
              "Make the paper's tables and figures, and judge its claims",
              "adq reproduce all --profile smoke --out pages\n"
-             "  adq reproduce table3 --profile laptop -p source=photos -p seeds=3 --jobs 2", "NAME",
+             "  adq reproduce table3 --profile laptop -p source=photos -p seeds=3 --jobs 2\n"
+             "  adq reproduce all --profile paper --budget 25m", "NAME",
              left="finished runs and pages stay")

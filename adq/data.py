@@ -114,6 +114,7 @@ def decode(
 ):              # iterator of batches
     "Items of a dataset in batches. Raises what the first item that cannot be read raises."
     order, threads = range(len(dataset)) if order is None else order, min(8, os.cpu_count() or 1)
+    before = torch.get_num_threads() # asked now: a thread that never asked would take over the 1 of the pool
     def batch(part): return collate([dataset[int(i)] for i in part])
     pool = ThreadPoolExecutor(threads, "decode", torch.set_num_threads, (1,)) # each of them works alone
     waiting = deque()
@@ -124,7 +125,7 @@ def decode(
         while waiting: yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(torch.get_num_threads()) # for threads to come, which would inherit the 1
+        torch.set_num_threads(before)
 
 # %% ../nbs/01_data.ipynb #ce16154e
 def _lengths(places):

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from .settings import check_positive, pick_device, seeded
+from .settings import check_positive, pick_device, seeded, threads_for
 
 # %% ../nbs/05_diversity.ipynb #4e0d5247
 def augment_view(
@@ -66,7 +66,7 @@ def train_discriminator(
     seed=0,
 ):                   # `Discriminator` in evaluation mode
     "Train d on one bin, from the same start for the same seed."
-    with seeded(seed):
+    with seeded(seed), threads_for(2*batch_size*256*x.shape[1]): # its first layer
         d = Discriminator(x.shape[1]).to(x.device)
         optimizer = torch.optim.Adam(d.parameters(), lr)
         for _ in range(epochs):

@@ -6,10 +6,11 @@
 __all__ = ['results_version', 'added', 'best', 'page_runs', 'Experiment', 'experiment', 'with_wrong_labels', 'run', 'read_rows',
            'append_row', 'processor', 'sweep', 'as_table', 'find_rows', 'collect', 'differences', 'paired',
            'primary_endpoints', 'evidence', 'table1', 'table2', 'table3', 'figure2', 'figure4', 'figure5', 'figure6',
-           'readings', 'bin_value', 'controls', 'selections', 'imagenet_store', 'imagenet_rows']
+           'readings', 'bin_value', 'controls', 'selections', 'imagenet_store', 'imagenet_rows', 'value_class',
+           'by_value']
 
 # %% ../nbs/12_experiments.ipynb #9106bbc4
-import copy, functools, json, multiprocessing, os, platform, re, subprocess, sys, time
+import copy, functools, json, math, multiprocessing, os, platform, re, subprocess, sys, time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timezone
@@ -32,7 +33,8 @@ from .methods import methods
 from .patches import check_cell, check_reconstructor
 from .pipeline import choose, compress, difficulty_of, image_share, made_by, patch_masks
 from .sampling import class_quotas, importance, quotas, sample_bins
-from .settings import check_choice, check_share, check_whole, load_settings, package_folder, pick_device
+from .settings import (check_choice, check_share, check_whole, load_settings, package_folder, pick_device,
+                          share_memory)
 from .store import fill
 from .texture import representativeness, texture_level
 from .train import interval, summarise, train
@@ -401,24 +403,29 @@ def _made_on(device):
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{processor()}, {torch.get_num_threads()} threads"
     return dict(device=where, commit=_commit(), versions=dict(adq=adq.__version__, python=platform.python_version(), torch=torch.__version__, torchvision=torchvision.__version__, timm=timm.__version__, numpy=np.__version__))
 
-def _work(experiments, folder, source, data_root, settings, device, threads=None, parent=None, report=lambda: None):
+def _work(experiments, folder, source, data_root, settings, device, threads=None, parent=None, report=lambda: None,
+          until=math.inf, processes=1):
     "Make the runs that are missing, one after the other, leaving alone those that other processes make."
     if threads: torch.set_num_threads(threads)
     images, test = _load(source, data_root)
     data, device, made_on, waiting = _fingerprint(images, test), pick_device(device), None, list(experiments)
+    share_memory(device, processes)
+    begun = False # a budget that is too short for any run would lead nowhere, so one is made
     while waiting:
         there, later = {row["key"] for row in read_rows(folder)}, []
         for e in waiting:
             if parent and os.getppid() != parent: return # the sweep that started this process was killed
             if (key := e.key(data)) in there: report(); continue
+            if begun and time.monotonic() >= until: return
             try:
                 with locked(folder/"computed"/f"{key}.run", wait=False):
                     if any(row["key"] == key for row in read_rows(folder)): report(); continue
-                    made_on = made_on or _made_on(device)
+                    made_on, begun = made_on or _made_on(device), True
                     results = run(e, images, test, folder, settings, device)
                     append_row(folder, dict(key=key, version=results_version, experiment=asdict(e), source=images.source, data=data, weights=e.weights(), results=results, finished=datetime.now(timezone.utc).isoformat(timespec="seconds"), **made_on))
                     report()
             except Busy: later.append(e)
+        begun = True # or others make all that was left
         if later and len(later) == len(waiting): time.sleep(1)
         waiting = later
 
@@ -431,6 +438,7 @@ def sweep(
     jobs=1,          # processes
     device="auto",   # "auto" gives process i the GPU i modulo their number
     stored=False,    # make nothing, only read
+    until=math.inf,  # `time.monotonic()` from which on each process, after its first, begins no run
     progress=False,
 ):                   # DataFrame, see `as_table`
     "Make the runs that the store does not have yet, in the order given. What fails stops the sweep; what is done stays."
@@ -442,15 +450,18 @@ def sweep(
     (folder/"computed").mkdir(parents=True, exist_ok=True)
     bar = tqdm(total=len(experiments), desc="runs", unit="run", disable=None if progress else True)
     with bar:
-        if jobs == 1: _work(experiments, folder, settings.source, data_root, settings, device, report=bar.update)
-        else: _in_processes(experiments, folder, settings, data_root, jobs, device, bar)
+        if jobs == 1:
+            _work(experiments, folder, settings.source, data_root, settings, device, report=bar.update, until=until)
+        else: _in_processes(experiments, folder, settings, data_root, jobs, device, bar, until)
     return collect(experiments, folder, settings, data_root=data_root)
 
-def _in_processes(experiments, folder, settings, data_root, jobs, device, bar):
+def _in_processes(experiments, folder, settings, data_root, jobs, device, bar, until):
     gpus, data = torch.cuda.device_count() if str(device) == "auto" else 0, _fingerprint(*_load(settings.source, data_root))
     keys = {e.key(data) for e in experiments}
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
-        workers = [pool.submit(_work, experiments, folder, settings.source, data_root, settings, f"cuda:{i % gpus}" if gpus else device, max(1, (os.cpu_count() or 1)//jobs), os.getpid()) for i in range(jobs)]
+        threads, on = max(1, (os.cpu_count() or 1)//jobs), [f"cuda:{i % gpus}" if gpus else device for i in range(jobs)]
+        workers = [pool.submit(_work, experiments, folder, settings.source, data_root, settings, where, threads,
+                               os.getpid(), until=until, processes=on.count(where)) for where in on]
         try:
             while not all(w.done() for w in workers):
                 bar.update(len(keys & {row["key"] for row in read_rows(folder)}) - bar.n)
@@ -589,3 +600,26 @@ def imagenet_rows(
 
 page_runs = dict(figure2=figure2, evidence=evidence, selections=selections, table3=table3, readings=readings, controls=controls, bin_value=bin_value,
                  table1=table1, table2=table2, figure6=figure6, figure4=figure4, figure5=figure5) # in the order in which they are best made
+
+# %% ../nbs/12_experiments.ipynb #4745ca9c
+def value_class(
+    e,        # `Experiment`
+    settings, # `Settings` of the profile
+)->tuple:     # of bool, bool, bool, int, bool; smaller ones are made first
+    "Where a run stands: (distribution matching, no comparison of scores, other network, number of its ratio, other score)."
+    is_other_network = e.model is not None and (e.model, e.epochs) != (settings.model, settings.epochs)
+    is_usual = e.alpha in (None, settings.alpha) and not e.draw
+    is_score = e.kind == "scores" or e.method in (*_weighing, "dq", "random") and is_usual
+    ratios = None, *settings.keep # scores have no ratio
+    is_other_score = e.method not in ("adq", "dq", "random")
+    if not is_score or e.keep not in ratios: return e.method == "dm", True, is_other_network, 0, True
+    return False, False, is_other_network, max(0, ratios.index(e.keep) - 1), is_other_score
+
+def by_value(
+    experiments, # list of `Experiment`
+    settings,    # `Settings` of the profile
+)->list:         # the same without repeats
+    """In the order in which they are best made where time may run out. On the profile's network: ADQ, DQ and random at the
+    first ratio of table 3, seed by seed; the other scores; the same at its other ratios. Then other networks, then all that
+    compares no scores; and distribution matching, which costs most, at last."""
+    return sorted(dict.fromkeys(experiments), key=lambda e: (value_class(e, settings), e.seed))

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['small_networks', 'narrow_networks', 'recipes', 'Extractor', 'ConvNet7', 'check_network', 'build_model', 'Network',
-           'pixel_statistics', 'untrained_network', 'crop_and_flip', 'Recipe', 'check_recipe', 'make_optimizer',
-           'processes', 'fit', 'accuracy', 'read_weights', 'input_size', 'load_extractor', 'output_gradient',
-           'encode_batches', 'gather', 'extract_features', 'check_last_layer', 'fit_classifier']
+           'pixel_statistics', 'untrained_network', 'crop_and_flip', 'layer_operations', 'Recipe', 'check_recipe',
+           'make_optimizer', 'processes', 'fit', 'accuracy', 'read_weights', 'input_size', 'load_extractor',
+           'output_gradient', 'encode_batches', 'gather', 'extract_features', 'check_last_layer', 'fit_classifier']
 
 # %% ../nbs/02_features.ipynb #c76fd3f2
 import difflib, importlib.util, math, re
@@ -20,12 +20,14 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from timm.models import ConvNeXt, SwinTransformer, VisionTransformer, clean_state_dict, load_state_dict
 from torch import distributed, nn
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 from tqdm.auto import tqdm
 
 from .data import batches
 from .folders import content_hash, once
 from .tables import quiet_hub
-from .settings import autocast, check_choice, check_positive, check_whole, pick_device, recipe_names, seeded
+from .settings import (autocast, check_choice, check_positive, check_whole, pick_device, recipe_names, seeded,
+                          threads_for)
 
 # %% ../nbs/02_features.ipynb #a1ae595e
 @dataclass(frozen=True)
@@ -238,6 +240,18 @@ def crop_and_flip(
     padded = F.pad(x, (pad,)*4).permute(0, 2, 3, 1)
     return padded[torch.arange(b, device=x.device)[:, None, None], rows[:, :, None], cols[:, None]].permute(0, 3, 1, 2)
 
+# %% ../nbs/02_features.ipynb #038f5e21
+def layer_operations(
+    network,    # `Network`
+    batch_size, # images that it sees at once
+)->float:       # infinite on a GPU, which has threads of its own
+    "Operations of a forward pass of a batch, for a layer on average, as `threads_for` takes them."
+    if network.device.type != "cpu": return math.inf
+    pixels, was_training = torch.zeros(1, 3, network.size, network.size), network.model.training
+    with torch.no_grad(), FlopCounterMode(display=False) as counter: network.model.eval()(pixels)
+    network.model.train(was_training)
+    return counter.get_total_flops()*batch_size/sum(p.ndim > 1 for p in network.model.parameters())
+
 # %% ../nbs/02_features.ipynb #e1738d5c
 @dataclass(frozen=True)
 class Recipe:
@@ -306,7 +320,7 @@ def fit(
     schedule = recipe.schedule(optimizer, epochs*math.ceil(share/own))
     model = network.model if world == 1 else nn.parallel.DistributedDataParallel(network.model)
     if compile: model = torch.compile(model)
-    with seeded(seed + rank):
+    with seeded(seed + rank), threads_for(layer_operations(network, own)):
         for epoch in tqdm(range(1, epochs + 1), "training", unit="epoch", disable=None if progress else True, leave=False):
             network.train()
             order = torch.randperm(len(images))
@@ -342,7 +356,10 @@ def accuracy(
     rank, world = processes()
     network.eval()
     correct = torch.tensor(0, device=network.device)
-    for x, y in batches(images, batch_size, size=network.size, order=np.arange(rank, len(images), world), device=network.device): correct += (network(x).argmax(1) == y).sum()
+    own = np.arange(rank, len(images), world)
+    parts = batches(images, batch_size, size=network.size, order=own, device=network.device)
+    with threads_for(layer_operations(network, batch_size)):
+        for x, y in parts: correct += (network(x).argmax(1) == y).sum()
     if world > 1: distributed.all_reduce(correct)
     return int(correct)/len(images)
 
@@ -457,9 +474,11 @@ def encode_batches(
 ):                       # iterator of lists: the features of a batch, and the output gradient where asked for
     """Features batch by batch; a random transform draws from torch's generator as it stands.
     Raises `ValueError` for features that are not finite or that float16 cannot hold."""
-    done = 0
+    done, work = 0, layer_operations(network, batch_size)
     for pixels, labels in batches(images, batch_size, size=network.size, order=order, device=network.device):
-        parts = [p.cpu().numpy() for p in _encode(network, transform(pixels) if transform else pixels, labels, returns)]
+        with threads_for(work):
+            if transform: pixels = transform(pixels)
+            parts = [p.cpu().numpy() for p in _encode(network, pixels, labels, returns)]
         if not (finite := np.isfinite(parts[0]).all(1)).all():
             row = done + int(finite.argmin())
             raise ValueError(f"the features of image {row if order is None else order[row]} by {network.name} are not "

@@ -21,8 +21,8 @@ from tqdm.auto import tqdm
 
 from .data import ImageData, batches
 from .tables import quiet_hub
-from .features import Network, build_model, check_last_layer, pixel_statistics, read_weights
-from .settings import autocast, check_share, check_whole, pick_device, seeded
+from .features import Network, build_model, check_last_layer, layer_operations, pixel_statistics, read_weights
+from .settings import autocast, check_share, check_whole, pick_device, seeded, threads_for
 from .texture import grey, sobel
 
 # %% ../nbs/07_patches.ipynb #c513f7ab
@@ -160,8 +160,10 @@ def _score_batches(images, model, by, batch_size):
     if by == "random": yield from (torch.zeros(len(part), 1, 1) for part in torch.arange(len(images)).split(batch_size))
     elif by == "texture": yield from (_texture(pixels) for pixels, _ in batches(images, batch_size if images.in_memory else 1))
     else:
-        maps = class_activation(model)
-        yield from (maps(pixels, labels) for pixels, labels in batches(images, batch_size, size=model.size, crop=False, device=model.device))
+        maps, work = class_activation(model), layer_operations(model, batch_size)
+        for pixels, labels in batches(images, batch_size, size=model.size, crop=False, device=model.device):
+            with threads_for(work): scores = maps(pixels, labels)
+            yield scores
 
 def rank_patches(
     images,         # `ImageData`
@@ -331,7 +333,8 @@ def fit_reconstructor(
     steps = epochs*-(-len(images)//batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.05 if steps > 20 else 0.4, cycle_momentum=False)
     network.train()
-    with seeded(seed):
+    largest = 2*batch_size*network.tokens**2*_small["hidden_size"]*_small["intermediate_size"] # of its layers
+    with seeded(seed), threads_for(largest):
         for _ in tqdm(range(epochs), "reconstructor", unit="epoch", disable=None if progress else True, leave=False):
             for rows in torch.randperm(len(images)).split(batch_size):
                 x, lost = network.prepare(images.images[rows].to(device)), _tokens(known[rows].to(device), height, width, cell, network.tokens)

@@ -91,6 +91,9 @@ def small(tmp_path_factory):
     ("reproduce table3 -p seeds=few --out {out}", "setting seeds = 'few' should be a whole number"),
     ("reproduce table3 -p keep=2 --out {out}", "keep is 2.0; expected a number above 0"),
     ("reproduce table3 --jobs 0 --out {out}", "jobs is 0"),
+    ("reproduce table3 --budget 25 --out {out}", "argument --budget: '25' is not a time such as 90s, 25m or 2h"),
+    ("reproduce table3 --budget 0m --out {out}", "argument --budget: '0m' is not a time"),
+    ("reproduce table3 --budget 25m --stored --out {out}", "--stored: not allowed with argument --budget"),
     ("fly digits", "invalid choice: 'fly'"),
     ("", "required"),
 ])

@@ -120,6 +120,12 @@ def test_random_parts_depend_on_seed_and_image_only(monkeypatch):
     assert len(whole.unique(dim=0)) == 20 and not torch.equal(whole, next_pass)
 
 
+def test_decoding_leaves_the_threads_of_a_process_that_has_not_asked_for_them():
+    script = "import torch; from adq.data import decode; list(decode([0], 1, len)); print(torch.get_num_threads())"
+    told = subprocess.run([sys.executable, "-c", script], env=os.environ | {"OMP_NUM_THREADS": "3"}, capture_output=True, text=True)
+    assert told.stdout == "3\n", told.stderr
+
+
 def test_a_script_without_a_main_guard(tmp_path, digits):
     "Where processes are spawned each would run the script again."
     (tmp_path/"script.py").write_text(textwrap.dedent("""

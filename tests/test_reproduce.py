@@ -5,10 +5,10 @@ from html import unescape
 from pathlib import Path
 from urllib.parse import unquote
 
-import pandas as pd, pytest
+import pandas as pd, pytest, torch
 
 from adq.cli import main, page_names
-from adq.experiments import collect, experiment, read_rows, sweep
+from adq.experiments import Experiment, by_value, collect, experiment, read_rows, sweep, table3
 from adq.figures import index_page
 from adq.settings import load_settings, package_folder
 
@@ -86,6 +86,36 @@ def test_a_page_is_made_again_when_its_runs_settings_or_package_change(tmp_path,
     with open(other/"figures.py", "a") as f: f.write("# another line\n")
     monkeypatch.setattr("adq.cli.package_folder", lambda: other)
     assert state("-p", "keep=0.1 0.2", "--stored") == (0, "made")
+
+
+def test_two_processes_make_what_one_makes(tmp_path):
+    runs, threads = [experiment(smoke, m, keep=0.1, seed=s) for m in ("random", "dq") for s in range(2)], torch.get_num_threads()
+    both = sweep(runs, tmp_path/"two", smoke, jobs=2)
+    torch.set_num_threads(max(1, os.cpu_count()//2)) # as each of the two has
+    try: alone = sweep(runs, tmp_path/"one", smoke)
+    finally: torch.set_num_threads(threads)
+    assert both.accuracy.tolist() == alone.accuracy.tolist() and both.device.tolist() == alone.device.tolist()
+
+
+def test_a_budget_makes_the_first_runs_and_the_next_call_goes_on(tmp_path, capsys):
+    runs, out = by_value(table3(smoke), smoke), tmp_path/"out"
+    def reproduce(*words):
+        assert main(["reproduce", "table3", "--profile", "smoke", "--out", str(out), *words]) == 0
+        return [Experiment(**row["experiment"]) for row in read_rows(out)], capsys.readouterr().out
+    made, told = reproduce("--budget", "0.001s") # each process makes one run, however long it takes
+    assert made == runs[:1] and f"table3.ipynb  ({len(runs) - 1} of {len(runs)} runs are missing)" in told
+    made, told = reproduce("--budget", "0.001s", "--jobs", "2", "--json")
+    page = json.loads(told)["pages"][0]
+    assert set(made) == set(runs[:3]) and (page["state"], page["missing"]) == ("made", len(runs) - 3)
+    made, told = reproduce()
+    assert len(made) == len(runs) and set(made) == set(runs) and "missing" not in told
+
+
+def test_a_budget_may_leave_a_page_without_runs(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("adq.cli.page_names", ["figure2", "table3"])
+    assert main(["reproduce", "all", "--profile", "smoke", "--out", str(tmp_path), "--budget", "0.001s"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"figure2 .* no run yet\n", out) and "1 of 2 pages" in out and not list(tmp_path.glob("figure2*"))
 
 
 def test_imagenet_profile_on_class_folders(tmp_path, write_tree, capsys):
