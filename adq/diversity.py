@@ -66,7 +66,7 @@ def train_discriminator(
     seed=0,
 ):                   # `Discriminator` in evaluation mode
     "Train d on one bin, from the same start for the same seed."
-    with seeded(seed):
+    with seeded(seed, x.device):
         d = Discriminator(x.shape[1]).to(x.device)
         optimizer = torch.optim.Adam(d.parameters(), lr)
         for _ in range(epochs):
