@@ -10,6 +10,7 @@ __all__ = ['rankings', 'cell_side', 'cell_grid', 'pixel_mask', 'overlaps', 'Grad
 # %% ../nbs/07_patches.ipynb #fe36d0fd
 import functools, math, re
 from contextlib import contextmanager
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np, torch, torchcam.methods
@@ -19,7 +20,7 @@ from torch import nn
 from torchvision.transforms.v2 import functional as TF
 from tqdm.auto import tqdm
 
-from .data import ImageData, batches
+from .data import ImageData, Mapped, batches, decode
 from .tables import quiet_hub
 from .features import Network, build_model, check_last_layer, pixel_statistics, read_weights
 from .settings import autocast, check_share, check_whole, pick_device, seeded
@@ -158,7 +159,8 @@ def _texture(pixels): return torch.hypot(*sobel(grey(pixels)))
 def _score_batches(images, model, by, batch_size):
     "Batches of float maps (B, h, w) that cover the images."
     if by == "random": yield from (torch.zeros(len(part), 1, 1) for part in torch.arange(len(images)).split(batch_size))
-    elif by == "texture": yield from (_texture(pixels) for pixels, _ in batches(images, batch_size if images.in_memory else 1))
+    elif by == "texture" and images.in_memory: yield from (_texture(pixels) for pixels, _ in batches(images, batch_size))
+    elif by == "texture": yield from decode(Mapped(images.images, lambda pixels: _texture(pixels[None])), 1, itemgetter(0))
     else:
         maps = class_activation(model)
         yield from (maps(pixels, labels) for pixels, labels in batches(images, batch_size, size=model.size, crop=False, device=model.device))
