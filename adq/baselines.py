@@ -123,7 +123,8 @@ def _cutout(x, draw):
     return x*~(inside[0][:, None] & inside[1])
 
 def _affine(x, matrix):
-    grid = F.affine_grid(torch.tensor([matrix], device=x.device).expand(len(x), -1, -1), list(x.shape), align_corners=False)
+    rows = torch.stack([torch.full((), entry, device=x.device) for row in matrix for entry in row]).view(1, 2, 3)
+    grid = F.affine_grid(rows.expand(len(x), -1, -1), list(x.shape), align_corners=False)
     return F.grid_sample(x, grid, align_corners=False)
 
 def _flip(x, draw): return x.flip(3) if draw[0] < 0.5 else x
@@ -147,6 +148,17 @@ def siamese_augment(
     return augmentations[name](x, [float(d) for d in draw])
 
 # %% ../nbs/11_baselines.ipynb #4f794077
+def _draws(rng, real, batch_size, steps):
+    "What is random in so many steps, for each class: name and parameters of the augmentation, indices of real images."
+    draw = lambda every: (rng.choice(list(augmentations)), rng.random(3), rng.choice(every, min(batch_size, len(every)), replace=False))
+    return [[draw(every) for every in real] for _ in range(steps)]
+
+def _to_device(drawn, device):
+    "The same with the indices of all classes and steps on the device, copied at once."
+    batches = [batch for step in drawn for _, _, batch in step]
+    parts = iter(torch.from_numpy(np.concatenate(batches)).to(device).split([len(b) for b in batches]))
+    return [[(name, draw, next(parts)) for name, draw, _ in step] for step in drawn]
+
 def distribution_matching(
     images,           # `ImageData` of one size
     keep=0.1,         # data keep ratio: ⌊keep·N⌋ synthetic images, the classes in proportion
@@ -168,26 +180,25 @@ def distribution_matching(
     indices, _ = select("random", images.labels, keep, seed=seed)
     labels = images.labels[indices]
     mean, std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in pixel_statistics(images))
-    pixels = images.images.to(device)
-    normal = lambda x: (x.expand(-1, 3, -1, -1).float()/255 - mean)/std
-    synthetic = normal(pixels[torch.as_tensor(indices, device=device)]).clone().requires_grad_(True)
+    pixels = images.to(device).images
+    normal = lambda x: (x.to(device).expand(-1, 3, -1, -1).float()/255 - mean)/std
     real, made = ([np.flatnonzero(l == c) for c in np.unique(labels)] for l in (images.labels, labels))
-    optimizer, losses = torch.optim.SGD([synthetic], lr, momentum=momentum), []
-    with seeded(seed):
-        for _ in tqdm(range(iterations), "matching", unit="step", disable=None if progress else True, leave=False):
-            network, total = embedding_network(width).to(device), 0.0
+    synthetic = [normal(images.images[indices[own]]).clone().requires_grad_(True) for own in made]
+    optimizer, losses = torch.optim.SGD(synthetic, lr, momentum=momentum), torch.zeros(iterations, dtype=torch.float64, device=device)
+    with seeded(seed, device):
+        for step in tqdm(range(iterations), "matching", unit="step", disable=None if progress else True, leave=False):
+            if step % 50 == 0: drawn = _to_device(_draws(rng, real, batch_size, min(50, iterations - step)), pixels.device)
+            with device: network = embedding_network(width)
             optimizer.zero_grad(set_to_none=True)
-            for every, own in zip(real, made):
-                name, draw = rng.choice(list(augmentations)), rng.random(3)
+            for own, (name, draw, batch) in zip(synthetic, drawn[step % 50]):
                 embed = lambda x: network(siamese_augment(x, name, draw)).float().mean(0)
-                batch = rng.choice(every, min(batch_size, len(every)), replace=False)
                 with autocast(device):
-                    with torch.no_grad(): target = embed(normal(pixels[torch.as_tensor(batch, device=device)]))
-                    loss = (embed(synthetic[torch.as_tensor(own, device=device)]) - target).square().sum()
+                    with torch.no_grad(): target = embed(normal(pixels[batch]))
+                    loss = (embed(own) - target).square().sum()
                 loss.backward()
-                total += loss.item()
+                losses[step] += loss.detach()
             optimizer.step()
-            losses.append(total)
-    found = (synthetic.detach()*std + mean).clamp(0, 1).mul(255).round().to(torch.uint8).cpu()
+    found = torch.empty(len(labels), *synthetic[0].shape[1:], dtype=torch.uint8)
+    for own, x in zip(made, synthetic): found[own] = (x.detach()*std + mean).clamp(0, 1).mul(255).round().to(torch.uint8).cpu()
     if images.shape[0] == 1: found = found.float().mean(1, keepdim=True).round().to(torch.uint8)
-    return ImageData(found, labels, images.classes, images.source, f"{images.split}, {len(labels):,} by distribution matching"), losses
+    return ImageData(found, labels, images.classes, images.source, f"{images.split}, {len(labels):,} by distribution matching"), losses.tolist()

@@ -472,13 +472,13 @@ def run_train(args):
     if args.reconstruct: check_reconstructor(args.reconstruct)
     test, reconstruct = _load(args, args.test or args.source, "test"), None
     images = load(args.source, device=args.device) if compressed else _load(args, args.source, "train")
-    if compressed and images.masks is not None:
-        reconstruct = _pick_reconstructor(args, images)
-        images = fill(images, images.masks, reconstruct, cell=images.about["cell"], device=args.device,
-                      flip=settings.flip, seed=args.seed, progress=True)
     if args.indices: images = images.subset(load_indices(args.indices, images)[0])
     with torchrun(args.device) as device:
         first = processes()[0] == 0
+        if compressed and images.masks is not None:
+            reconstruct = _pick_reconstructor(args, images)
+            images = fill(images, images.masks, reconstruct, cell=images.about["cell"], device=device,
+                          flip=settings.flip, seed=args.seed, progress=first)
         trained = train(images, test, size=settings.size or None, seed=args.seed, device=device, progress=first,
                         **_options(settings, _training))
     if not first: return

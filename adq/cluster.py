@@ -43,7 +43,7 @@ class _Encoder:
         if self.network: return
         images, network = ray.get([self.shared["images"], self.shared["network"]])
         self.images, self.network, self.drawn, self.seeding = images, network.to(self.device), 0, contextlib.ExitStack()
-        self.seeding.enter_context(seeded(self.seed))
+        self.seeding.enter_context(seeded(self.seed, self.device))
 
     def _draw_up_to(self, start):
         "Bring torch's generator to where the batch at `start` finds it. How much a batch draws depends on its length alone, so tiny images will do."

@@ -128,7 +128,7 @@ def experiment(
         if method == "full": values["keep"] = 1.0
         if not 0 < values["drop"] <= 1 - values["keep"]: values |= dict(drop=None, reconstruct=None)
         values["points"] = min(values["points"], values["epochs"])
-    names = {"scores": _scoring, "null": _scoring, "trajectory": ("keep", "size", "patch", *_recipe),
+    names = {"scores": _scoring, "null": _scoring, "trajectory": ("keep", "size", "patch", "compile", *_recipe),
              "train": ("keep", "size", "points", "compile", "noise", *_recipe, *_parts.get(method, ()))}[kind]
     return Experiment(kind, seed, method, **{name: values[name] or None if name in ("size", "compile") else values[name] for name in names})
 
@@ -329,7 +329,7 @@ def _run_trajectory(e, images, test, folder, device, settings):
     every = max(1, e.epochs//20) # at most some twenty points
     def follow(part, seed=e.seed):
         path, network = {}, copy.deepcopy(start).to(device)
-        fit(network, part, epochs=e.epochs, batch_size=e.batch_size, lr=e.lr, weight_decay=e.weight_decay, flip=e.flip, recipe=e.recipe or "paper", seed=seed,
+        fit(network, part, epochs=e.epochs, batch_size=e.batch_size, lr=e.lr, weight_decay=e.weight_decay, flip=e.flip, recipe=e.recipe or "paper", compile=bool(e.compile), seed=seed,
             after_epoch=lambda epoch: path.update({epoch: flat(network.model)}) if epoch % every == 0 else None)
         return path
     expert, origin, texture = follow(some), flat(start.model), texture_level(some, e.patch)

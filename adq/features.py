@@ -10,6 +10,7 @@ __all__ = ['small_networks', 'narrow_networks', 'recipes', 'Extractor', 'ConvNet
 
 # %% ../nbs/02_features.ipynb #c76fd3f2
 import difflib, importlib.util, math, re
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -289,6 +290,15 @@ def _check_finite(network, loss, epoch, epochs, lr):
     raise ValueError(f"the training of {network.name} diverged in epoch {epoch} of {epochs} at lr {lr:g}: its loss is "
                      f"{float(loss):g}, its weights are lost; try a smaller lr, such as {lr/10:g}, or another network")
 
+@contextmanager
+def _compiled(model, compile):
+    "Within the block torch compiles the model, if so asked: for fixed shapes, and whatever was compiled before."
+    if compile:
+        torch.compiler.reset()
+        model.compile(dynamic=False)
+    try: yield
+    finally: model._compiled_call_impl = None
+
 def fit(
     network,           # `Network`, already on its device
     images,            # `ImageData`
@@ -301,7 +311,8 @@ def fit(
     flip=True,         # mirror images at random
     recipe="paper",    # one of `recipes`
     seed=0,
-    compile=False,     # let torch compile the network: worth its minute in long runs on a GPU
+    compile=False,     # let torch compile the network: worth its minute in long runs on a GPU. Each epoch then leaves out
+                       # the images that do not fill a batch, drawn anew
     after_epoch=lambda epoch: None, # called with 1, 2, …; may put the network in evaluation mode
     observe=lambda logits, indices: None, # called with the logits (B, C) of every batch and the places of its images
     progress=False,    # show a progress bar
@@ -316,11 +327,12 @@ def fit(
     if images.in_memory: images = images.to(network.device)
     optimizer = make_optimizer(network, lr, momentum, weight_decay)
     own, share = batch_size//world, len(images)//world
-    share -= share % own == 1 # batch normalisation cannot take a last batch of one
+    if compile: own = min(own, share)
+    share -= share % own if compile else share % own == 1 # batch normalisation cannot take a last batch of one
     schedule = recipe.schedule(optimizer, epochs*math.ceil(share/own))
     model = network.model if world == 1 else nn.parallel.DistributedDataParallel(network.model)
-    if compile: model = torch.compile(model)
-    with seeded(seed + rank), threads_for(layer_operations(network, own)):
+    at_once = threads_for(layer_operations(network, own))
+    with seeded(seed + rank, network.device), _compiled(network.model, compile), at_once:
         for epoch in tqdm(range(1, epochs + 1), "training", unit="epoch", disable=None if progress else True, leave=False):
             network.train()
             order = torch.randperm(len(images))
@@ -351,15 +363,17 @@ def accuracy(
     network,        # `Network`
     images,         # `ImageData`
     batch_size=512,
+    *,
+    pad=False,      # fill the last batch up with images that do not count: a compiled network has one shape
 ):                  # float in [0, 1]
     "Share of images whose highest logit is their label (top-1)."
     rank, world = processes()
     network.eval()
-    correct = torch.tensor(0, device=network.device)
     own = np.arange(rank, len(images), world)
-    parts = batches(images, batch_size, size=network.size, order=own, device=network.device)
+    order = np.resize(own, math.ceil(len(own)/batch_size)*batch_size) if pad else own
+    parts = batches(images, batch_size, size=network.size, order=order, device=network.device)
     with threads_for(layer_operations(network, batch_size)):
-        for x, y in parts: correct += (network(x).argmax(1) == y).sum()
+        correct = torch.cat([network(x).argmax(1) == y for x, y in parts])[:len(own)].sum()
     if world > 1: distributed.all_reduce(correct)
     return int(correct)/len(images)
 
@@ -423,6 +437,7 @@ def load_extractor(
     device="auto",
     flip=True,      # for self:N: mirror images at random while training
     seed=0,         # for self:N, and for a fresh classifier
+    compile=False,  # for self:N: see `fit`
     trained=None,   # for self:N: file of the trained weights, read where it is there and written where not
     progress=False,
 ):                  # `Network` in evaluation mode on the device
@@ -432,7 +447,7 @@ def load_extractor(
     with seeded(seed):
         if not spec.weights.startswith("self:"): return _pretrained(spec, len(images.classes), size).to(device).eval()
         network = untrained_network(spec.name, images, size, seed=seed).to(device)
-    train = partial(fit, network, images, epochs=int(spec.weights[5:]), flip=flip, seed=seed, progress=progress)
+    train = partial(fit, network, images, epochs=int(spec.weights[5:]), flip=flip, seed=seed, compile=compile, progress=progress)
     if trained is None: return train()
     once(trained, lambda aside: torch.save(train().state_dict(), aside))
     network.load_state_dict(torch.load(trained, map_location=device, weights_only=True))
@@ -522,7 +537,7 @@ def extract_features(
     if dtype not in ("float32", "float16"): raise ValueError(f"dtype '{dtype}' is unknown; expected float32 or float16")
     if out is not None and returns == "gradient": raise ValueError("features and output gradients are two arrays; expected out=None with returns='gradient'")
     network = extractor if isinstance(extractor, Network) else load_extractor(extractor, images, device=device, seed=seed, progress=progress)
-    with seeded(seed):
+    with seeded(seed, network.device):
         parts = encode_batches(images, network, returns=returns, transform=transform, batch_size=batch_size, dtype=dtype)
         outputs = gather(((batch_size*k, part) for k, part in enumerate(parts)), len(images), out, progress)
     return tuple(outputs) if returns == "gradient" else outputs[0]

@@ -10,6 +10,7 @@ __all__ = ['rankings', 'cell_side', 'cell_grid', 'pixel_mask', 'overlaps', 'Grad
 # %% ../nbs/07_patches.ipynb #fe36d0fd
 import functools, math, re
 from contextlib import contextmanager
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np, torch, torchcam.methods
@@ -19,7 +20,7 @@ from torch import nn
 from torchvision.transforms.v2 import functional as TF
 from tqdm.auto import tqdm
 
-from .data import ImageData, batches
+from .data import ImageData, Mapped, batches, decode
 from .tables import quiet_hub
 from .features import Network, build_model, check_last_layer, layer_operations, pixel_statistics, read_weights
 from .settings import autocast, check_share, check_whole, pick_device, seeded, threads_for
@@ -158,7 +159,8 @@ def _texture(pixels): return torch.hypot(*sobel(grey(pixels)))
 def _score_batches(images, model, by, batch_size):
     "Batches of float maps (B, h, w) that cover the images."
     if by == "random": yield from (torch.zeros(len(part), 1, 1) for part in torch.arange(len(images)).split(batch_size))
-    elif by == "texture": yield from (_texture(pixels) for pixels, _ in batches(images, batch_size if images.in_memory else 1))
+    elif by == "texture" and images.in_memory: yield from (_texture(pixels) for pixels, _ in batches(images, batch_size))
+    elif by == "texture": yield from decode(Mapped(images.images, lambda pixels: _texture(pixels[None])), 1, itemgetter(0))
     else:
         maps, work = class_activation(model), layer_operations(model, batch_size)
         for pixels, labels in batches(images, batch_size, size=model.size, crop=False, device=model.device):
@@ -279,11 +281,17 @@ class Reconstructor(nn.Module):
         x = pixels.expand(-1, 3, -1, -1).float().div(255).sub(self.mean).div(self.std)
         return x if x.shape[2:] == (self.size,)*2 else TF.resize(x, [self.size]*2, antialias=True)
 
-    def decode(self, x, masked):
-        "Normalised float (B, 3, S, S) and equally many masked tokens, bool (B, T) -> predictions (B, T, pixels of a token)."
-        count = masked.shape[1]
-        self.model.config.mask_ratio = (int(masked[0].sum()) - 0.5)/count # the model keeps int(count·(1 − mask_ratio)) tokens; the half guards against rounding
-        noise = masked.float() + torch.linspace(0, 0.5, count, device=x.device) # kept tokens in their order
+    def groups(self, masks, height, width, cell, at_once=256):
+        "Indices of the images of a set, in groups with equally many masked tokens."
+        counts = _tokens(masks, height, width, cell, self.tokens).sum(1)
+        alike = counts.argsort(stable=True).split(counts.unique(return_counts=True)[1].tolist())
+        return [part for rows in alike for part in rows.split(at_once)]
+
+    def decode(self, x, masked, count):
+        "Normalised float (B, 3, S, S) and so many masked tokens in each row of bool (B, T) -> predictions (B, T, pixels of a token)."
+        tokens = masked.shape[1]
+        self.model.config.mask_ratio = (count - 0.5)/tokens # the model keeps int(tokens·(1 − mask_ratio)) tokens; the half guards against rounding
+        noise = masked.float() + torch.linspace(0, 0.5, tokens, device=x.device) # kept tokens in their order
         with autocast(x.device): return self.model(x, noise=noise).logits.float()
 
     @torch.no_grad()
@@ -291,9 +299,10 @@ class Reconstructor(nn.Module):
         (_, channels, height, width), out = pixels.shape, fill_mean(pixels, masks, cell)
         x, masked = self.prepare(out), _tokens(masks, height, width, cell, self.tokens)
         counts = masked.sum(1)
-        for count in counts[counts > 0].unique():
+        for count in counts.unique().tolist():
+            if count == 0: continue
             rows = (counts == count).nonzero()[:, 0]
-            decoded = self.model.unpatchify(self.decode(x[rows], masked[rows]))*self.std + self.mean
+            decoded = self.model.unpatchify(self.decode(x[rows], masked[rows], count))*self.std + self.mean
             if decoded.shape[2:] != (height, width): decoded = TF.resize(decoded, [height, width], antialias=True)
             if channels == 1: decoded = decoded.mean(1, keepdim=True)
             kept = pixel_mask(masks[rows], cell, height, width)[:, None]
@@ -327,21 +336,27 @@ def fit_reconstructor(
     with seeded(seed): model = _fresh(ViTMAEForPreTraining(ViTMAEConfig(image_size=size, patch_size=cell, **_small)))
     masks = np.ones((len(images), *cell_grid(height, width, cell)), bool) if masks is None else masks
     if (fewest := int(masks.sum((1, 2)).min())) < 2: raise ValueError(f"masks keep {fewest} cell of an image, which leaves none to be learnt from; expected at least 2")
-    images, known = ImageData(reconstruct(images, masks, "mean", cell=cell, device=device), images.labels, images.classes), torch.from_numpy(masks) # nothing of the dropped cells can leak in
+    images = ImageData(reconstruct(images, masks, "mean", cell=cell, device=device), images.labels, images.classes) # nothing of the dropped cells can leak in
     network = Reconstructor(model, *pixel_statistics(images)).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr, betas=(0.9, 0.95), weight_decay=0.05)
     steps = epochs*-(-len(images)//batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.05 if steps > 20 else 0.4, cycle_momentum=False)
+    images, lost = images.to(device), _tokens(torch.from_numpy(masks), height, width, cell, network.tokens)
+    lost, counts = lost.to(device), lost.sum(1) # counts stay with the host, which has to know them
     network.train()
     largest = 2*batch_size*network.tokens**2*_small["hidden_size"]*_small["intermediate_size"] # of its layers
-    with seeded(seed), threads_for(largest):
+    with seeded(seed, device), threads_for(largest):
         for _ in tqdm(range(epochs), "reconstructor", unit="epoch", disable=None if progress else True, leave=False):
-            for rows in torch.randperm(len(images)).split(batch_size):
-                x, lost = network.prepare(images.images[rows].to(device)), _tokens(known[rows].to(device), height, width, cell, network.tokens)
-                if flip and torch.rand(()) < 0.5: x, lost = x.flip(3), lost.unflatten(1, (network.tokens,)*2).flip(2).flatten(1)
-                masked = _hide(lost, hide)
-                error = (network.decode(x, masked) - model.patchify(x)).square().mean(2)
-                loss = error[masked & ~lost].mean()
+            order = torch.randperm(len(images))
+            parts = zip(batches(images, batch_size, order=order, device=device), lost[order.to(device)].split(batch_size), counts[order].split(batch_size))
+            for (pixels, _), gone, gone_counts in parts:
+                x = network.prepare(pixels)
+                if flip and torch.rand(()) < 0.5: x, gone = x.flip(3), gone.unflatten(1, (network.tokens,)*2).flip(2).flatten(1)
+                count = _hidden(int(gone_counts.max()), gone.shape[1], hide)
+                masked = _hide(gone, count)
+                error = (network.decode(x, masked, count) - model.patchify(x)).square().mean(2)
+                targets = (masked & ~gone).flatten().byte().argsort(descending=True, stable=True)[:count*len(x) - int(gone_counts.sum())]
+                loss = error.flatten()[targets].mean()
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 optimizer.step(); schedule.step()
@@ -357,9 +372,12 @@ def _fresh(model):
     embeddings.initialize_weights(); decoder.initialize_weights(embeddings.patch_embeddings.num_patches)
     return model
 
-def _hide(lost, share):
-    "Equally many masked tokens in each row of bool (B, T): the lost ones and random others, at least a share of T beyond the most that are lost, at most all but one."
-    count = min(int(lost.sum(1).max()) + max(1, round(share*lost.shape[1])), lost.shape[1] - 1)
+def _hidden(most, tokens, share):
+    "How many tokens to mask: a share of them beyond the most that an image has lost, at most all but one."
+    return min(most + max(1, round(share*tokens)), tokens - 1)
+
+def _hide(lost, count):
+    "So many masked tokens in each row of bool (B, T): the lost ones and random others."
     order = (lost + torch.rand(lost.shape, device=lost.device)).argsort(1, descending=True)
     return torch.zeros_like(lost).scatter(1, order[:, :count], True)
 
@@ -458,8 +476,11 @@ def reconstruct(
     "All images with their dropped cells filled, kept pixels unchanged. Raises as `load_reconstructor`."
     cell, device = check_cell(cell, images.sizes), pick_device(device)
     if isinstance(filler, str): filler = load_reconstructor(filler, images, masks, cell=cell, device=device, **options)
-    parts = zip(images.images.split(256), torch.from_numpy(masks).split(256))
-    return torch.cat([filler(x.to(device), m.to(device), cell).cpu() for x, m in parts])
+    masks, out = torch.from_numpy(masks), torch.empty_like(images.images, device="cpu")
+    if isinstance(filler, Reconstructor): groups = filler.groups(masks, *images.shape[1:], cell)
+    else: groups = torch.arange(len(images)).split(256)
+    for rows in groups: out[rows] = filler(images.images[rows].to(device), masks[rows].to(device), cell).cpu()
+    return out
 
 # %% ../nbs/07_patches.ipynb #ad3cdabe
 def psnr(

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['named_sources', 'recipe_names', 'least_work', 'check_whole', 'check_share', 'check_positive', 'check_choice',
-           'check_source', 'Settings', 'parse_setting', 'package_folder', 'load_settings', 'pick_device',
+           'check_source', 'Settings', 'parse_setting', 'package_folder', 'load_settings', 'pick_device', 'free_memory',
            'share_memory', 'torchrun', 'autocast', 'seeded', 'threads_for']
 
 # %% ../nbs/00_settings.ipynb #ee0a73c7
@@ -174,13 +174,21 @@ def pick_device(
 ):                 # `torch.device`
     "The device to compute on. Raises `ValueError` for a name torch does not know or a GPU that is not there."
     import torch
-    if device == "auto": return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if str(device) == "auto": device = "cuda" if torch.cuda.is_available() else "cpu"
     try: device = torch.device(device)
     except RuntimeError: raise ValueError(f"device '{device}' is unknown; expected auto, cpu or cuda") from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"device '{device}' is not on this machine, which has {torch.cuda.device_count()} CUDA devices; expected auto or cpu")
     if device.type not in ("cpu", "cuda"): raise ValueError(f"device '{device}' is not supported; expected auto, cpu or cuda")
+    if device.type == "cuda": os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8") # its products are deterministic so
     return device
+
+def free_memory(
+    device, # `torch.device`
+):          # int
+    "Bytes that are free on a GPU, or on this machine."
+    import psutil, torch
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
 
 # %% ../nbs/00_settings.ipynb #56d5c751
 def share_memory(
@@ -217,20 +225,42 @@ def autocast(
 ):          # context manager
     "bfloat16 autocast where the device computes it natively, otherwise a context that changes nothing."
     import torch
-    if device.type == "cuda": native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else: native = getattr(torch.cpu, "get_capabilities", dict)().get("avx512_bf16", False)
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=native)
+    native = False
+    if device.type == "cpu": native = getattr(torch.cpu, "get_capabilities", dict)().get("avx512_bf16", False)
+    elif device.type == "cuda":
+        with torch.cuda.device(device): native = torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.autocast(device.type, dtype=torch.bfloat16) if native else contextlib.nullcontext()
 
 # %% ../nbs/00_settings.ipynb #24fa2d7e
 @contextlib.contextmanager
-def seeded(
-    seed, # int, 0 to 2**32 - 1
-):
-    "Within the block torch draws from `seed` and cuDNN is deterministic; afterwards the previous random state is back."
+def _deterministic():
+    "PyTorch's deterministic algorithms; it warns of what has none."
     import torch
+    from torch.utils import deterministic
+    before, filled = torch.are_deterministic_algorithms_enabled(), deterministic.fill_uninitialized_memory
+    warned = torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    deterministic.fill_uninitialized_memory = False # nothing reads what it has not written
+    try: yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warned)
+        deterministic.fill_uninitialized_memory = filled
+
+@contextlib.contextmanager
+def seeded(
+    seed,         # int, 0 to 2**32 - 1
+    device="cpu", # that is drawn on beside the processor: `torch.device`, or its name
+):
+    "Within the block torch draws from `seed`, and a GPU is deterministic; afterwards the previous random state is back."
+    import torch
+    device = torch.device(device)
+    others = [] if device.type == "cpu" else [device]
     exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=True)
-    with torch.random.fork_rng(), exact:
-        torch.manual_seed(seed)
+    with torch.random.fork_rng(others, device_type=device.type), exact, _deterministic() if others else contextlib.nullcontext():
+        torch.default_generator.manual_seed(seed)
+        for other in others:
+            module = torch.get_device_module(other)
+            with module.device(other): module.manual_seed(seed)
         yield
 
 # %% ../nbs/00_settings.ipynb #65af1a3a

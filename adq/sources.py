@@ -13,6 +13,7 @@ import numpy as np, torch, torchvision
 from PIL import Image
 
 from .data import Encoded, ImageData, data_files, digit_images, left_out, split_images, split_word
+from .folders import locked
 from .tables import (decoded, hub_images, is_saved, list_names, metadata_images, parquet_images, refuse_all, saved_images,
                         webdataset_images)
 from .settings import check_choice, check_source, named_sources
@@ -60,7 +61,7 @@ def _download(make, name, split, root):
     try:
         root.mkdir(parents=True, exist_ok=True)
         if not os.access(root, os.W_OK): raise PermissionError(f"'{root}' cannot be written")
-        return make(root, train=split == "train", download=True)
+        with locked(root/name): return make(root, train=split == "train", download=True) # by one of several processes
     except (OSError, RuntimeError) as e:
         reason = f"'{root}' is a file or below one" if isinstance(e, (FileExistsError, NotADirectoryError)) else e
         raise FileNotFoundError(f"{name} is not in '{root}' and could not be downloaded ({reason}); "

@@ -67,7 +67,7 @@ class _Items(Dataset):
     def __init__(self, images, masks, codec): self.images, self.masks, self.codec = images, masks, codec
     def __len__(self): return len(self.images)
     def __getitem__(self, i):
-        pixels = self.images.images[i] # decoded even where its bytes are stored as they are: nothing is stored that cannot be read
+        pixels = self.images.images[i].cpu() # decoded even where its bytes are stored as they are: nothing is stored that cannot be read
         source = self.images.encoded.data(i) if self.codec in ("jpeg", "original") and self.images.encoded is not None else None
         return None if self.codec == "original" else pixels, None if self.masks is None else torch.from_numpy(self.masks[i]), source
 

@@ -9,7 +9,7 @@ __all__ = ['sobel', 'grey', 'images_at_once', 'texture_level', 'representativene
 import numpy as np, torch
 from torch.nn import functional as F
 
-from .data import ImageData, batches
+from .data import ImageData, Mapped, decode
 from .settings import check_whole
 
 # %% ../nbs/04_texture.ipynb #cdc30367
@@ -65,7 +65,8 @@ def texture_level(
     "Texture level T of each image (Eq. 3), mean over its patches, grey in [0, 1]. Raises `ValueError` on any other dtype or number of axes."
     if variant not in ("paper", "authors"): raise ValueError(f"variant '{variant}' is unknown; expected paper or authors")
     if isinstance(images, ImageData) and not images.in_memory:
-        return np.fromiter((_level(_check_pixels(x, patch), patch, variant).item() for x, _ in batches(images, 1)), np.float64, len(images))
+        level = lambda pixels: _level(_check_pixels(pixels[None], patch), patch, variant)
+        return torch.cat(list(decode(Mapped(images.images, level), 16, torch.cat))).numpy()
     pixels = _check_pixels(images.images if isinstance(images, ImageData) else images, patch)
     return torch.cat([_level(part, patch, variant) for part in pixels.split(images_at_once(pixels.shape[1:]))]).cpu().numpy()
 

@@ -72,7 +72,7 @@ def train(
         nonlocal testing
         if epoch*points // epochs == (epoch - 1)*points // epochs: return
         before = time.perf_counter()
-        curve[epoch] = accuracy(network, test)
+        curve[epoch] = accuracy(network, test, pad=compile)
         testing += time.perf_counter() - before
     fit(network, images, epochs=epochs, batch_size=batch_size, lr=lr, weight_decay=weight_decay, flip=flip, recipe=recipe, seed=seed,
         compile=compile, after_epoch=measure, progress=progress)
