@@ -120,6 +120,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                          'adq.cli._add_train_words': ('cli.html#_add_train_words', 'adq/cli.py'),
                          'adq.cli._add_training_words': ('cli.html#_add_training_words', 'adq/cli.py'),
                          'adq.cli._answer': ('cli.html#_answer', 'adq/cli.py'),
+                         'adq.cli._by_cost': ('cli.html#_by_cost', 'adq/cli.py'),
                          'adq.cli._changes': ('cli.html#_changes', 'adq/cli.py'),
                          'adq.cli._check_numbers': ('cli.html#_check_numbers', 'adq/cli.py'),
                          'adq.cli._check_output': ('cli.html#_check_output', 'adq/cli.py'),

@@ -86,10 +86,10 @@ def _add_compressing_words(p, share):
     share.add_argument("--keep", type=_real, help="share of images times patches to keep")
     p.add_argument("--alpha", type=_real, help="weight of importance against bin size, 0 to 1")
     p.add_argument("--bins", type=_whole, dest="n_bins", metavar="M", help="number of bins")
-    p.add_argument("--extractor", metavar="NETWORK",
+    p.add_argument("--extractor", metavar="NET",
                    help="name/weights@size, weights imagenet, wheel, self:EPOCHS or a file; e.g. resnet18/self:10")
-    p.add_argument("--dynamics", metavar="NETWORK",
-                   help="the network whose training ccs, el2n, forgetting and dual watch; e.g. convnet7/self:12")
+    p.add_argument("--dynamics", metavar="NET",
+                   help="whose training ccs and others watch: convnet7/self:12")
 
 def _add_training_words(p):
     p.add_argument("--model", help="any timm network, or resnet18_narrow")
@@ -226,25 +226,23 @@ def _sizes(about):
 def _add_compress_words(p):
     _add_source_words(p)
     p.add_argument("--method", default="adq", choices=list(methods), metavar="METHOD",
-                   help=f"{', '.join(methods)} (default: adq, the paper's)")
+                   help="one of those below (default: adq)")
     p.add_argument("--leave-out", type=_real, metavar="SHARE",
-                   help="share of each class, the hardest, that ccs and ccs-probe leave out (default: by --keep)")
-    p.add_argument("--split", default="train", help="train, or all of a source that has no split (default: train)")
+                   help="share of hardest images that ccs and ccs-probe drop")
+    p.add_argument("--split", default="train", help="train, or all where there is no split")
     share = p.add_mutually_exclusive_group()
     share.add_argument("--sample", type=_real, help="share of the images to keep, instead of --keep")
     p.add_argument("--patch-keep", type=_real, default=1.0, metavar="SHARE",
-                   help="share of the patches of each image to keep; the others are flattened (default: 1)")
+                   help="share of the patches of each image (default: 1)")
     p.add_argument("--cell", type=_whole, metavar="PIXELS", help="side of a patch (default: 2 to 16, by the images)")
     p.add_argument("--codec", choices=codecs, metavar="CODEC",
-                   help=f"{', '.join(codecs)} (default: the source's bytes for whole images, otherwise lossless webp)")
+                   help=f"{', '.join(codecs)} (default: by the source)")
     p.add_argument("--dtype", default="float32", choices=("float32", "float16"), metavar="TYPE",
                    help="of the features: float32, float16 (default: float32)")
     p.add_argument("--work", type=Path, metavar="FOLDER",
-                   help="keep finished stages here (default: a hidden one beside DIR, removed at the end); "
-                        "a run that was cut off goes on from them")
+                   help="of finished stages (default: hidden, beside DIR)")
     p.add_argument("--cluster", metavar="ADDRESS",
-                   help="make features, bins and scores on a Ray cluster: "
-                        "auto (one that runs here, or a local one), or its host:port")
+                   help="work on a Ray cluster: auto, or its host:port")
     _add_compressing_words(p, share)
     _add_seed_word(p)
     _add_output_words(p)
@@ -347,13 +345,18 @@ def _tell_compressed(args, images, chosen, about, seconds):
               f"written {args.out} in {seconds:.1f} s{_memory_told()}"]
     return "\n".join(lines)
 
+def _by_cost():
+    "The methods in lines, by what it takes to select by them."
+    costs = dict.fromkeys(m.cost for m in methods.values())
+    return "\n".join(f"  {cost}: {', '.join(name for name, m in methods.items() if m.cost == cost)}" for cost in costs)
+
+_method_help = (f"methods, by what selecting takes:\n{_by_cost()}\n"
+                "adq is the paper's; for accuracy, where there are labels, try ccs-probe or ccs")
+
 _add_command("compress", run_compress, _add_compress_words, "Choose the images to keep",
              "adq compress digits --profile demo --patch-keep 0.75 --out small\n"
              "  adq compress photos --keep 0.1 --extractor resnet18/imagenet@224 --out small\n\n"
-             "methods, and what it takes to select by them:\n"
-             + "\n".join(f"  {name:<19}{m.cost}" for name, m in methods.items())
-             + "\n\nadq is the paper's. Where accuracy is what counts and images have labels, try\n"
-             "ccs-probe, or ccs; adq compare measures them on your images.", "SOURCE --out DIR")
+             + _method_help, "SOURCE --out DIR")
 
 # %% ../nbs/16_cli.ipynb #16c00013
 def _add_info_words(p):

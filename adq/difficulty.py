@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from .data import ImageData
 from .features import Extractor, fit, input_size, untrained_network
-from .settings import check_share, check_whole, pick_device, seeded
+from .settings import check_share, check_whole, pick_device, seeded, threads_for
 
 # %% ../nbs/06a_difficulty.ipynb #9fcbe6fd
 def meeting(
@@ -137,12 +137,13 @@ def probe_margin(
         with seeded(seed): probe = nn.Linear(x.shape[1], len(classes)).to(device)
         optimizer, margin = torch.optim.Adam(probe.parameters(), lr), torch.zeros(len(asked), device=device)
         taught = [batch for j in range(folds) if j != k for batch in batches[j]]
-        for _ in range(epochs):
-            for b in rng.permutation(len(taught)):
-                optimizer.zero_grad(set_to_none=True)
-                F.cross_entropy(probe(taught[b][0]), taught[b][1]).backward()
-                optimizer.step()
-            with torch.inference_mode(): margin += meeting(probe(asked), answers)[0]
+        with threads_for(2*batch_size*x.shape[1]*len(classes)):
+            for _ in range(epochs):
+                for b in rng.permutation(len(taught)):
+                    optimizer.zero_grad(set_to_none=True)
+                    F.cross_entropy(probe(taught[b][0]), taught[b][1]).backward()
+                    optimizer.step()
+                with torch.inference_mode(): margin += meeting(probe(asked), answers)[0]
         total[own[k]] = (-margin/epochs).cpu().numpy()
     return total
 

@@ -53,6 +53,7 @@ def published_gain(model, method, keep, against="dq"):
 methods = {"random": "random", "graphcut": "GraphCut", "dm": "DM", "dq": "DQ", "rs": "RS only", "ds": "DS only", "adq": "ADQ",
            "adq-zscore": "ADQ, z-score", "adq-twice": "ADQ, twice", "released": "released", "full": "all data"}
 methods |= {name: m.title for name, m in selections.items() if name not in methods}
+methods |= {"dq-kept": "DQ, hardest left out", "adq-ccs": "CCS, quotas by IS"}
 _palette = sns.color_palette("colorblind")
 colours = dict(random=_palette[7], graphcut=_palette[5], dm=_palette[2], dq=_palette[0], rs=_palette[4], ds=_palette[9], adq=_palette[3], full=(0.3, 0.3, 0.3),
                released=_palette[6], **{"adq-zscore": _palette[1], "adq-twice": _palette[8]})

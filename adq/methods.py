@@ -29,7 +29,7 @@ methods = {
     "graphcut": Method("GraphCut", "order", ("features",), _features, "Iyer et al., ALT 2021"),
     "herding": Method("herding", "order", ("features",), _features, "Welling, ICML 2009"),
     "k-center": Method("k-center", "order", ("features",), _features, "Sener and Savarese, ICLR 2018"),
-    "facility-location": Method("facility location", "order", ("features",), f"{_features}; needs apricot-select",
+    "facility-location": Method("facility location", "order", ("features",), _features,
                                 "Mirzasoleiman et al., NeurIPS 2013"),
     "el2n": Method("EL2N", "order", ("dynamics",), _training, "Paul et al., NeurIPS 2021", labels=True),
     "forgetting": Method("forgetting", "order", ("dynamics",), _training, "Toneva et al., ICLR 2019", labels=True),

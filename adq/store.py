@@ -287,7 +287,7 @@ def _rows_made(about):
         method = methods[made["method"]]
         if "features" in method.needs or about["cell"]: rows["extractor"] = f"{network}/{_plain(os.path.basename(weights))}"
         if "dynamics" in method.needs: rows["network whose training was watched"] = _plain(made["dynamics"])
-        if method.bins in ("similarity", "difficulty"): rows |= {f"bins of {method.bins}": made["n_bins"], "images from each bin": ", ".join(map(str, about["quotas"][:made["n_bins"]]))}
+        if method.bins in ("similarity", "difficulty"): rows |= {"bins" + " of difficulty"*(method.bins == "difficulty"): made["n_bins"], "images from each bin": ", ".join(map(str, about["quotas"][:made["n_bins"]]))}
         if made["method"] == "adq": rows |= {"α, weight of importance": made["alpha"], "patch of the texture level": f"{made['patch']} pixels", "τ, temperature of the diversity score": made["temperature"]}
     bytes_of = {name: readable_size(of[name]) for name in of}
     rows["size"] = f"{bytes_of['stored']} as {about['codec']}; the same images take {bytes_of['sampled']} in the source" + (f", all of them {bytes_of['source']}" if "source" in of else "")
