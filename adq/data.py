@@ -351,7 +351,7 @@ def _resident_batches(images, batch_size, size, crop, order, device):
     "Batches of a set in memory."
     here = images.images.device
     pinned = here.type == "cpu" and device.type == "cuda"
-    labels = torch.from_numpy(images.labels)[order].to(device)
+    labels = torch.tensor(images.labels)[order].to(device)
     for part, known in zip(order.to(here).split(batch_size), labels.split(batch_size)):
         pixels = images.images[part]
         yield _fit((pixels.pin_memory() if pinned else pixels).to(device, non_blocking=pinned), size, crop), known

@@ -608,7 +608,7 @@ def value_class(
 )->tuple:     # of bool, bool, bool, int, bool; smaller ones are made first
     "Where a run stands: (distribution matching, no comparison of scores, other network, number of its ratio, other score)."
     is_other_network = e.model is not None and (e.model, e.epochs) != (settings.model, settings.epochs)
-    is_usual = e.alpha in (None, settings.alpha) and not e.draw
+    is_usual = e.alpha in (None, settings.alpha) and not e.draw and not e.noise
     is_score = e.kind == "scores" or e.method in (*_weighing, "dq", "random") and is_usual
     ratios = None, *settings.keep # scores have no ratio
     is_other_score = e.method not in ("adq", "dq", "random")
