@@ -581,6 +581,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'adq.sampling._start': ('sampling.html#_start', 'adq/sampling.py'),
                               'adq.sampling._whole': ('sampling.html#_whole', 'adq/sampling.py'),
                               'adq.sampling._zscore': ('sampling.html#_zscore', 'adq/sampling.py'),
+                              'adq.sampling.class_budgets': ('sampling.html#class_budgets', 'adq/sampling.py'),
                               'adq.sampling.class_quotas': ('sampling.html#class_quotas', 'adq/sampling.py'),
                               'adq.sampling.draw_order': ('sampling.html#draw_order', 'adq/sampling.py'),
                               'adq.sampling.first_of_each': ('sampling.html#first_of_each', 'adq/sampling.py'),

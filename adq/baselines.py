@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 from .bins import bin_pool, class_pools, graphcut_select, join_bins
 from .data import ImageData
 from .features import pixel_statistics
-from .sampling import importance, moved_share, normalised, quotas, sample_bins
+from .sampling import class_budgets, importance, moved_share, normalised, quotas, sample_bins
 from .settings import autocast, check_choice, check_positive, check_share, check_whole, pick_device, seeded
 
 # %% ../nbs/11_baselines.ipynb #8c835ccb
@@ -69,7 +69,7 @@ def select(
         raise ValueError(f"{absent[0]} is not given; method '{method}' needs {' and '.join(_needs[method])}")
     if method == "graphcut":
         counts = np.unique(labels, return_counts=True)[1]
-        return graphcut_select(embedding, labels, quotas(np.zeros(len(counts)), counts, keep, 0)), None
+        return graphcut_select(embedding, labels, class_budgets(counts, keep)), None
     if method == "random": bins = [np.arange(len(labels))]
     if method == "released": bins = released_bins(embedding, labels)
     sizes = np.array([len(b) for b in bins])

@@ -11,7 +11,7 @@ import importlib.util
 import numpy as np
 
 from .arrays import as_labels, check_features
-from .sampling import quotas
+from .sampling import class_budgets
 
 # %% ../nbs/06b_coresets.ipynb #bcd07939
 def herding(
@@ -69,7 +69,7 @@ def coreset(
     check_features(features)
     labels = np.zeros(len(features), int) if labels is None else as_labels(labels, len(features))
     classes, sizes = np.unique(labels, return_counts=True)
-    counts = quotas(np.zeros(len(classes)), sizes, keep, 0)
+    counts = class_budgets(sizes, keep)
     pools = (np.flatnonzero(labels == c) for c in classes)
     chosen = [pool[ways[way](features[pool], n)] for pool, n in zip(pools, counts) if n]
     return np.sort(np.concatenate(chosen))

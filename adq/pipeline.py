@@ -27,7 +27,7 @@ from .folders import checksum, identity, new_folder, once
 from .features import Extractor, Network, extract_features, fit_classifier, input_size, load_extractor
 from .patches import check_cell, check_explainable, drop_patches, rank_patches
 from .methods import methods
-from .sampling import class_quotas, first_of_each, importance, quotas, sample_bins
+from .sampling import class_budgets, class_quotas, first_of_each, importance, quotas, sample_bins
 from .settings import check_choice, check_positive, check_share, check_whole, package_folder, pick_device
 from .store import write, write_card
 from .texture import representativeness as bin_means, texture_level
@@ -133,7 +133,7 @@ def method_bins(
     if method in ways: first = coreset(method, embedding, labels, share)
     elif method == "graphcut":
         sizes = np.unique(np.zeros(n) if labels is None else labels, return_counts=True)[1]
-        first = graphcut_select(embedding, labels, quotas(np.zeros(len(sizes)), sizes, share, 0))
+        first = graphcut_select(embedding, labels, class_budgets(sizes, share))
     elif method == "dual": first = first_of_each(beta_order(difficulty, dynamics.probability.mean(0), share, seed), labels, share)
     else: first = first_of_each(np.lexsort((np.random.default_rng(seed).random(n), -difficulty)), labels, share)
     return [first, np.setdiff1d(np.arange(n), first)]
@@ -218,7 +218,7 @@ def _classes_at(self:Compressed, keep): # int
     "How many classes keep a sample at another ratio."
     if methods[self.settings["method"]].bins in ("difficulty", "order"): # the same share of every class
         sizes = np.unique(self.labels, return_counts=True)[1]
-        return (quotas(np.zeros(len(sizes)), sizes, image_share(keep, self.settings["patch_keep"]), 0) > 0).sum()
+        return (class_budgets(sizes, image_share(keep, self.settings["patch_keep"])) > 0).sum()
     return len(np.unique(self.labels[_draw(self.bins, self.importance, self.labels, self.settings | dict(keep=keep))[1]]))
 
 # %% ../nbs/09_pipeline.ipynb #4410d933
