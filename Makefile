@@ -31,5 +31,5 @@ reproduce: .venv/.ready
 # README.md from nbs/index.ipynb, its links seen from the top folder
 readme: .venv/.ready
 	$(BIN)/jupyter nbconvert nbs/index.ipynb --to markdown --no-input --stdout --log-level ERROR \
-		| sed -E -e 's#\]\(([0-9a-z_]+\.ipynb|results/)#](nbs/\1#g' -e 's#\]\(\.\./#](#g' > README.md.new
+		| sed -E -e 's#\]\(((foundations|method|tools|evidence|results)/)#](nbs/\1#g' -e 's#\]\(\.\./#](#g' > README.md.new
 	mv README.md.new README.md

@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import numpy as np, pytest
 
-from adq import bins
+from adq import greedy
 from adq.bins import graphcut_bins, graphcut_select
 
 rng = np.random.default_rng(0)
@@ -61,19 +61,19 @@ def test_every_way_gives_the_same(monkeypatch, memory):
     f = features(1100)
     cases = [(f[name], normalize) for name in f for normalize in (True, False)] + [((f["anywhere"], f["cone"]), True)]
     expected = [graphcut_bins(x, normalize=normalize) for x, normalize in cases]
-    for name, value in dict(gram_limit=100, gram_bytes=memory, round_size=64).items(): monkeypatch.setattr(bins, name, value)
+    for name, value in dict(gram_limit=100, gram_bytes=memory, round_size=64).items(): monkeypatch.setattr(greedy, name, value)
     for (x, normalize), one in zip(cases, expected): assert same(graphcut_bins(x, normalize=normalize), one)
 
 
 @pytest.mark.parametrize("memory, way", [(2**31, "ndarray"), (0, "_Products")])
 def test_falls_back_where_any_sample_may_be_next_and_there_alone(monkeypatch, memory, way):
-    ways, pick = [], bins._pick
+    ways, pick = [], greedy._pick
     def spy(similarity, candidates, gains, rows, *more):
         ways.append((type(rows).__name__, len(candidates) == len(similarity)))
         return pick(similarity, candidates, gains, rows, *more)
-    monkeypatch.setattr(bins, "_pick", spy)
-    monkeypatch.setattr(bins, "gram_limit", 1000)
-    monkeypatch.setattr(bins, "gram_bytes", memory)
+    monkeypatch.setattr(greedy, "_pick", spy)
+    monkeypatch.setattr(greedy, "gram_limit", 1000)
+    monkeypatch.setattr(greedy, "gram_bytes", memory)
     graphcut_bins(rng.standard_normal((4000, 16)))
     assert (way, True) in ways
     ways.clear()

@@ -11,7 +11,8 @@ from adq.sources import load_images
 from adq.patches import drop_patches, rank_patches
 from adq.pipeline import compress
 from adq.manifest import read_about
-from adq.store import _header, check_new, load, save, write_card
+from adq.card import _header, write_card
+from adq.store import check_new, load, save
 
 odd = ['a"b', "it's", "c: d", "x\ny", "\r\n---\r\n", "no", "", "  ü 日本 👀", "# {0} | `b`", "\u2028\x85\x07"]
 

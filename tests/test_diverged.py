@@ -2,7 +2,7 @@
 import pytest, torch
 
 from adq.cli import main
-from adq.features import build_model
+from adq.networks import build_model
 
 
 def error(capsys, line):

@@ -9,7 +9,7 @@ from nbdev.showdoc import show_doc
 import adq
 
 root = Path(__file__).parents[1]
-pages = [root/"README.md", *sorted(root.glob("nbs/*.ipynb")), *sorted(root.glob("paper_figures/*.ipynb")), *sorted(root.glob("paper_figures/laptop/*.ipynb"))]
+pages = [root/"README.md", *sorted(root.glob("nbs/**/*.ipynb")), *sorted(root.glob("paper_figures/*.ipynb")), *sorted(root.glob("paper_figures/laptop/*.ipynb"))]
 modules = [importlib.import_module(f"adq.{m.name}") for m in pkgutil.iter_modules(adq.__path__) if not m.name.startswith("_")]
 
 
@@ -49,12 +49,12 @@ def test_every_public_name_has_its_page(module):
 
 def test_every_public_name_has_its_sentence():
     "A name is explained once in prose: in backticks, in a Markdown cell of a lesson."
-    named = set(re.findall(r"`(?:\w+\.)*(\w+)`", "\n".join(prose(page) for page in root.glob("nbs/*.ipynb"))))
+    named = set(re.findall(r"`(?:\w+\.)*(\w+)`", "\n".join(prose(page) for page in root.glob("nbs/**/*.ipynb"))))
     public = {name for m in modules for name in m.__all__ if inspect.isfunction(getattr(m, name)) or inspect.isclass(getattr(m, name))}
     assert not public - named, f"no lesson mentions {', '.join(sorted(public - named))}"
 
 
-@pytest.mark.parametrize("page", sorted(root.glob("nbs/*.ipynb")), ids=lambda p: p.name)
+@pytest.mark.parametrize("page", sorted(root.glob("nbs/**/*.ipynb")), ids=lambda p: p.name)
 def test_imports_stand_in_cells_of_their_own(page):
     "The site's builder runs cells that import at top level, and those only: beside other code they would miss what earlier cells define."
     cells = [c for c in json.loads(page.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "code"]

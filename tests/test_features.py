@@ -2,7 +2,8 @@
 import numpy as np, pytest, timm, torch
 from safetensors.torch import save_file
 
-from adq.features import Extractor, build_model, extract_features, fit, load_extractor, untrained_network
+from adq.features import Extractor, extract_features, load_extractor
+from adq.networks import build_model, fit, untrained_network
 from adq.pipeline import compress
 from adq.settings import seeded
 

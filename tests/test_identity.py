@@ -7,7 +7,7 @@ import numpy as np, pytest, torch
 from adq import pipeline
 from adq.data import ImageData
 from adq.experiments import collect, experiment, sweep
-from adq.features import build_model
+from adq.networks import build_model
 from adq.pipeline import compress
 from adq.settings import load_settings
 from adq.sources import load_images

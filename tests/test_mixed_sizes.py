@@ -5,7 +5,7 @@ import pytest
 
 from adq.cli import main
 from adq.sources import load_images
-from adq.patches import pick_reconstructor
+from adq.reconstruction import pick_reconstructor
 
 small = "--profile smoke --bins 4 --extractor resnet18_narrow/self:1@16".split()
 

@@ -2,7 +2,7 @@
 import pytest, torch
 
 from adq.cli import main
-from adq.features import Network, build_model
+from adq.networks import Network, build_model
 from adq.patches import check_explainable, class_activation
 from adq.settings import seeded
 

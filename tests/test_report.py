@@ -6,7 +6,8 @@ from pathlib import Path
 import datasets, numpy as np, papermill, pytest
 
 from adq.cli import main
-from adq.report import add_accuracy, open_set, pages_folder, plane, read_accuracies
+from adq.execute import pages_folder
+from adq.report import add_accuracy, open_set, plane, read_accuracies
 from adq.manifest import readable_size
 from adq.sources import load_images
 from adq.store import encode

@@ -8,7 +8,8 @@ from adq import store
 from adq.cli import main
 from adq.data import ImageData
 from adq.sources import load_images
-from adq.patches import cell_grid, drop_patches, fill_mean, load_reconstructor, pixel_mask, rank_patches
+from adq.patches import drop_patches, rank_patches
+from adq.reconstruction import cell_grid, fill_mean, load_reconstructor, pixel_mask
 from adq.manifest import read_about, verify
 from adq.store import fill, load, save, to_images
 

@@ -9,7 +9,7 @@ bin = Path(sys.executable).parent
 script = """
 import sys, torch
 from adq.sources import load_images
-from adq.features import processes
+from adq.networks import processes
 from adq.settings import torchrun
 from adq.train import train
 
