@@ -5,21 +5,25 @@
 # %% auto #0
 __all__ = ['mathml', 'web_page', 'build_site']
 
-# %% ../nbs/foundations/15_webpage.ipynb #41d29d30
+# %% ../nbs/foundations/15_webpage.ipynb #cf342d72
 import html, os, re, shutil
 from pathlib import Path
+from urllib.parse import unquote
 
 import nbformat
+from bs4 import BeautifulSoup
 from jinja2 import pass_context
 from latex2mathml.converter import convert
 from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from pygments.formatters import HtmlFormatter
+from traitlets.config import Config
 
 from .folders import new_folder
 
-# %% ../nbs/foundations/15_webpage.ipynb #e4858f94
-_spellings = [(r"\\arg(?![a-z])", r"\\operatorname{arg}"), (r"\\\|", "‖")]
+# %% ../nbs/foundations/15_webpage.ipynb #f046d1ad
+_spellings = [(r"\\arg(?![a-z])", r"\\operatorname{arg}"), (r"\\\|", "‖"), (r"\\setminus(?![a-z])", "∖"),
+              (r"\\tag\{(.*?)\}", r"\\qquad\\text{(\1)}")]
 
 def mathml(
     tex,           # LaTeX of one equation
@@ -32,7 +36,7 @@ def mathml(
         raise ValueError(f"'{unknown[0]}' in the equation {tex} is not understood; expected LaTeX of mathematics")
     return element
 
-# %% ../nbs/foundations/15_webpage.ipynb #76d19dbf
+# %% ../nbs/foundations/15_webpage.ipynb #205061d1
 class _Renderer(IPythonRenderer):
     "nbconvert's Markdown, with equations as MathML and links as the page wants them."
     follow = staticmethod(lambda link: link)
@@ -58,9 +62,11 @@ h1, h2, h3, nav, th, td { font-family: system-ui, sans-serif; } h1, h2, h3 { lin
 h2 { margin-top: 2.6rem; } a { color: #0b5cad; } nav { font-size: 0.85rem; }
 blockquote { margin: 0 0 1.4rem; color: #555; font-style: italic; }
 pre { font: 13px/1.45 ui-monospace, Menlo, Consolas, monospace; white-space: pre-wrap; margin: 0; }
-.input_area pre { background: #f6f6f4; padding: 0.6rem 0.8rem; } .input_area, .output_area { margin: 0.6rem 0; }
+.highlight pre { background: #f6f6f4; padding: 0.6rem 0.8rem; } .input_area, .output_area { margin: 0.6rem 0; }
+mi[mathvariant=bold], mi[mathvariant=double-struck] { text-transform: none; font-weight: bold; }
 .output_subarea { overflow-x: auto; } img, svg { max-width: 100%; height: auto; }
-table { border-collapse: collapse; font-size: 0.85rem; display: block; overflow-x: auto; max-width: 100%; }
+table { border-collapse: collapse; font-size: 0.85rem; display: block; overflow-x: auto; max-width: 100%;
+        overflow-wrap: normal; }
 th, td { padding: 0.2rem 0.8rem 0.2rem 0; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top; }
 math[display=block] { margin: 1rem 0; overflow-x: auto; max-width: 100%; }
 .prompt { display: none; }
@@ -73,10 +79,11 @@ _document = """<!doctype html>
 </body></html>
 """
 
-# %% ../nbs/foundations/15_webpage.ipynb #89f809e4
+# %% ../nbs/foundations/15_webpage.ipynb #20afd48e
 def _readable(cell):
     "A cell as a page shows it: without lines that direct nbdev."
     if cell.cell_type != "code": return cell
+    if re.search("^#\| *echo: false", cell.source, re.M): cell.metadata.tags = ["output alone"]
     cell.source = re.sub(r"^#\|.*\n?", "", cell.source, flags=re.M)
     return cell
 
@@ -94,29 +101,32 @@ def web_page(
     "A notebook as one page, code and outputs. Raises `ValueError` for an equation that is not understood."
     shown = [_readable(c) for c in notebook.cells if not re.search(r"^#\| *(hide|default_exp)\b", c.source, re.M)]
     notebook = nbformat.from_dict(notebook | dict(cells=[c for c in shown if c.source or c.get("outputs")]))
-    exporter = _Exporter(template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True)
+    hidden = dict(TagRemovePreprocessor=dict(enabled=True, remove_input_tags={"output alone"}))
+    exporter = _Exporter(config=Config(hidden), template_name="basic", exclude_input_prompt=True,
+                         exclude_output_prompt=True)
     exporter.follow = follow
     body, _ = exporter.from_notebook_node(notebook, dict(metadata=dict(path=str(path))))
     style = _style + HtmlFormatter(style="default").get_style_defs(".highlight")
     return _document.format(title=html.escape(_title(notebook)), style=style, head=head, body=body)
 
-# %% ../nbs/foundations/15_webpage.ipynb #6234e6af
+# %% ../nbs/foundations/15_webpage.ipynb #84187a3d
 def _page_of(link):
     "Where a link to a notebook leads on the site."
     path, mark, anchor = link.partition("#")
     if path.endswith(".ipynb"): path = path[:-len("ipynb")] + "html"
+    elif path and not re.match("[a-z]+:", path) and not Path(path).suffix: path += "/index.html" # of a folder
     return path + mark + anchor
 
 def _dangling(page):
     "Links of a written page to files that are not there."
-    text = page.read_text(encoding="utf-8")
-    links = {html.unescape(link).partition("#")[0] for link in re.findall(r"""(?:href|src)="([^"]*)""", text)}
-    local = [link for link in links if link and not re.match(r"[a-z]+:", link)]
+    soup = BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser")
+    links = {unquote(tag.get("href") or tag.get("src")).partition("#")[0] for tag in soup.select("[href], [src]")}
+    local = [link for link in links if link and not re.match("[a-z]+:", link)]
     return [link for link in local if not (page.parent/link).exists()]
 
 def _beside(path):
     "Whether a file is one that pages link to."
-    return path.is_file() and path.suffix in (".csv", ".html", ".ipynb", ".jsonl", ".md", ".png", ".svg", ".tex", ".txt")
+    return path.is_file() and path.suffix in (".cff", ".csv", ".html", ".ipynb", ".jsonl", ".md", ".png", ".svg", ".tex", ".txt")
 
 def build_site(
     root,          # folder of the checkout
@@ -126,6 +136,7 @@ def build_site(
     "All notebooks as web pages with links among them. Raises `ValueError` for a link that leads nowhere."
     root, out = Path(root), Path(out)
     top = [p for folder in ("nbs", "paper_figures") for p in (root/folder).rglob("*")]
+    top += [root/name for name in ("CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md")]
     files = [p for p in top if not any(part.startswith(".") for part in p.relative_to(root).parts)]
     notebooks = sorted(p for p in files if p.suffix == ".ipynb")
     with new_folder(out, force) as aside:
