@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['mathml', 'web_page', 'build_site']
 
-# %% ../nbs/foundations/15_webpage.ipynb #72b08152
+# %% ../nbs/foundations/15_webpage.ipynb #2a67936a
 import html, os, re, shutil
 from pathlib import Path
 from urllib.parse import unquote
@@ -21,7 +21,7 @@ from traitlets.config import Config
 
 from .folders import new_folder
 
-# %% ../nbs/foundations/15_webpage.ipynb #bca362f0
+# %% ../nbs/foundations/15_webpage.ipynb #e3e15727
 _spellings = [(r"\\arg(?![a-z])", r"\\operatorname{arg}"), (r"\\\|", "‖"), (r"\\setminus(?![a-z])", "∖"),
               (r"\\tag\{(.*?)\}", r"\\qquad\\text{(\1)}")]
 
@@ -36,7 +36,7 @@ def mathml(
         raise ValueError(f"'{unknown[0]}' in the equation {tex} is not understood; expected LaTeX of mathematics")
     return element
 
-# %% ../nbs/foundations/15_webpage.ipynb #6fb0910a
+# %% ../nbs/foundations/15_webpage.ipynb #e89b77c3
 class _Renderer(IPythonRenderer):
     "nbconvert's Markdown, with equations as MathML and links as the page wants them."
     follow = staticmethod(lambda link: link)
@@ -55,7 +55,7 @@ class _Exporter(HTMLExporter):
         renderer.follow = self.follow
         return MarkdownWithMath(renderer=renderer).render(source)
 
-# %% ../nbs/foundations/15_webpage.ipynb #f674277c
+# %% ../nbs/foundations/15_webpage.ipynb #32d4f1c3
 _style = """
 body { font: 17px/1.6 Georgia, "Times New Roman", serif; color: #222; margin: 0 auto; max-width: 62rem; padding: 1rem;
        overflow-wrap: anywhere; }
@@ -80,7 +80,7 @@ _document = """<!doctype html>
 </body></html>
 """
 
-# %% ../nbs/foundations/15_webpage.ipynb #3f4c6c02
+# %% ../nbs/foundations/15_webpage.ipynb #f4710baa
 def _readable(cell):
     "A cell as a page shows it: without lines that direct nbdev."
     if cell.cell_type != "code": return cell
@@ -110,7 +110,7 @@ def web_page(
     style = _style + HtmlFormatter(style="default").get_style_defs(".highlight")
     return _document.format(title=html.escape(_title(notebook)), style=style, head=head, body=body)
 
-# %% ../nbs/foundations/15_webpage.ipynb #e596e1fc
+# %% ../nbs/foundations/15_webpage.ipynb #bbd730cb
 def _page_of(link):
     "Where a link to a notebook leads on the site."
     path, mark, anchor = link.partition("#")
@@ -127,7 +127,7 @@ def _dangling(page):
 
 def _beside(path):
     "Whether a file is one that pages link to."
-    return path.is_file() and path.suffix in (".cff", ".csv", ".html", ".ipynb", ".jsonl", ".md", ".png", ".svg", ".tex", ".txt")
+    return path.is_file() and path.suffix in ".cff .csv .html .ipynb .jsonl .md .png .svg .tex .txt".split()
 
 def build_site(
     root,          # folder of the checkout
@@ -152,5 +152,6 @@ def build_site(
             to.write_text(page, encoding="utf-8")
         (aside/"index.html").write_text('<meta http-equiv="refresh" content="0; url=nbs/index.html">')
         for page in aside.rglob("*.html"):
-            for link in _dangling(page): raise ValueError(f"{page.relative_to(aside)} links to {link}, which is not there")
+            for link in _dangling(page):
+                raise ValueError(f"{page.relative_to(aside)} links to {link}, which is not there")
     return len(notebooks)
