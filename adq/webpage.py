@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['mathml', 'web_page', 'build_site']
 
-# %% ../nbs/foundations/15_webpage.ipynb #2a67936a
+# %% ../nbs/foundations/15_webpage.ipynb #c1254c46
 import html, os, re, shutil
+from copy import deepcopy
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -21,7 +22,7 @@ from traitlets.config import Config
 
 from .folders import new_folder
 
-# %% ../nbs/foundations/15_webpage.ipynb #e3e15727
+# %% ../nbs/foundations/15_webpage.ipynb #2ceab9a9
 _spellings = [(r"\\arg(?![a-z])", r"\\operatorname{arg}"), (r"\\\|", "‖"), (r"\\setminus(?![a-z])", "∖"),
               (r"\\tag\{(.*?)\}", r"\\qquad\\text{(\1)}")]
 
@@ -36,7 +37,7 @@ def mathml(
         raise ValueError(f"'{unknown[0]}' in the equation {tex} is not understood; expected LaTeX of mathematics")
     return element
 
-# %% ../nbs/foundations/15_webpage.ipynb #e89b77c3
+# %% ../nbs/foundations/15_webpage.ipynb #f527464e
 class _Renderer(IPythonRenderer):
     "nbconvert's Markdown, with equations as MathML and links as the page wants them."
     follow = staticmethod(lambda link: link)
@@ -55,7 +56,7 @@ class _Exporter(HTMLExporter):
         renderer.follow = self.follow
         return MarkdownWithMath(renderer=renderer).render(source)
 
-# %% ../nbs/foundations/15_webpage.ipynb #32d4f1c3
+# %% ../nbs/foundations/15_webpage.ipynb #dfeb06de
 _style = """
 body { font: 17px/1.6 Georgia, "Times New Roman", serif; color: #222; margin: 0 auto; max-width: 62rem; padding: 1rem;
        overflow-wrap: anywhere; }
@@ -80,11 +81,11 @@ _document = """<!doctype html>
 </body></html>
 """
 
-# %% ../nbs/foundations/15_webpage.ipynb #f4710baa
+# %% ../nbs/foundations/15_webpage.ipynb #f4d86f92
 def _readable(cell):
     "A cell as a page shows it: without lines that direct nbdev."
     if cell.cell_type != "code": return cell
-    if re.search("^#\| *echo: false", cell.source, re.M): cell.metadata.tags = ["output alone"]
+    if re.search("^#\| *echo: false", cell.source, re.M): cell.metadata.tags = ["output-alone"]
     cell.source = re.sub(r"^#\|.*\n?", "", cell.source, flags=re.M)
     return cell
 
@@ -100,9 +101,10 @@ def web_page(
     follow=lambda link: link, # link in the text -> link on the page
 )->str:            # an HTML document that needs nothing else
     "A notebook as one page, code and outputs. Raises `ValueError` for an equation that is not understood."
+    notebook = deepcopy(notebook)
     shown = [_readable(c) for c in notebook.cells if not re.search(r"^#\| *(hide|default_exp)\b", c.source, re.M)]
-    notebook = nbformat.from_dict(notebook | dict(cells=[c for c in shown if c.source or c.get("outputs")]))
-    hidden = dict(TagRemovePreprocessor=dict(enabled=True, remove_input_tags={"output alone"}))
+    notebook.cells = [c for c in shown if c.source or c.get("outputs")]
+    hidden = dict(TagRemovePreprocessor=dict(enabled=True, remove_input_tags={"output-alone"}))
     exporter = _Exporter(config=Config(hidden), template_name="basic", exclude_input_prompt=True,
                          exclude_output_prompt=True)
     exporter.follow = follow
@@ -110,7 +112,7 @@ def web_page(
     style = _style + HtmlFormatter(style="default").get_style_defs(".highlight")
     return _document.format(title=html.escape(_title(notebook)), style=style, head=head, body=body)
 
-# %% ../nbs/foundations/15_webpage.ipynb #bbd730cb
+# %% ../nbs/foundations/15_webpage.ipynb #b5da711f
 def _page_of(link):
     "Where a link to a notebook leads on the site."
     path, mark, anchor = link.partition("#")
