@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['mathml', 'web_page', 'build_site']
 
-# %% ../nbs/foundations/15_webpage.ipynb #c1254c46
+# %% ../nbs/foundations/15_webpage.ipynb #9f9c8d7c
 import html, os, re, shutil
 from copy import deepcopy
 from pathlib import Path
@@ -22,7 +22,7 @@ from traitlets.config import Config
 
 from .folders import new_folder
 
-# %% ../nbs/foundations/15_webpage.ipynb #2ceab9a9
+# %% ../nbs/foundations/15_webpage.ipynb #318c910f
 _spellings = [(r"\\arg(?![a-z])", r"\\operatorname{arg}"), (r"\\\|", "‖"), (r"\\setminus(?![a-z])", "∖"),
               (r"\\tag\{(.*?)\}", r"\\qquad\\text{(\1)}")]
 
@@ -37,7 +37,7 @@ def mathml(
         raise ValueError(f"'{unknown[0]}' in the equation {tex} is not understood; expected LaTeX of mathematics")
     return element
 
-# %% ../nbs/foundations/15_webpage.ipynb #f527464e
+# %% ../nbs/foundations/15_webpage.ipynb #33a1300d
 class _Renderer(IPythonRenderer):
     "nbconvert's Markdown, with equations as MathML and links as the page wants them."
     follow = staticmethod(lambda link: link)
@@ -56,7 +56,7 @@ class _Exporter(HTMLExporter):
         renderer.follow = self.follow
         return MarkdownWithMath(renderer=renderer).render(source)
 
-# %% ../nbs/foundations/15_webpage.ipynb #dfeb06de
+# %% ../nbs/foundations/15_webpage.ipynb #44f4764e
 _style = """
 body { font: 17px/1.6 Georgia, "Times New Roman", serif; color: #222; margin: 0 auto; max-width: 62rem; padding: 1rem;
        overflow-wrap: anywhere; }
@@ -81,17 +81,17 @@ _document = """<!doctype html>
 </body></html>
 """
 
-# %% ../nbs/foundations/15_webpage.ipynb #f4d86f92
+# %% ../nbs/foundations/15_webpage.ipynb #81ecbdd5
 def _readable(cell):
     "A cell as a page shows it: without lines that direct nbdev."
     if cell.cell_type != "code": return cell
-    if re.search("^#\| *echo: false", cell.source, re.M): cell.metadata.tags = ["output-alone"]
+    if re.search(r"^#\| *echo: false", cell.source, re.M): cell.metadata.tags = ["output-alone"]
     cell.source = re.sub(r"^#\|.*\n?", "", cell.source, flags=re.M)
     return cell
 
 def _title(notebook):
-    first = notebook.cells[0].source
-    return re.sub(r"^#+ *", "", first.splitlines()[0]) if first else "Notebook"
+    heading = re.match(r"#+ *(.+)", notebook.cells[0].source)
+    return heading[1] if heading else "Notebook"
 
 def web_page(
     notebook,      # an executed notebook (`nbformat`)
@@ -112,7 +112,7 @@ def web_page(
     style = _style + HtmlFormatter(style="default").get_style_defs(".highlight")
     return _document.format(title=html.escape(_title(notebook)), style=style, head=head, body=body)
 
-# %% ../nbs/foundations/15_webpage.ipynb #b5da711f
+# %% ../nbs/foundations/15_webpage.ipynb #fb6bb481
 def _page_of(link):
     "Where a link to a notebook leads on the site."
     path, mark, anchor = link.partition("#")
