@@ -9,12 +9,14 @@ __all__ = ['memory_limit', 'device_share', 'Encoded', 'Mapped', 'decode', 'decod
 # %% ../nbs/foundations/03_data.ipynb #e81da4e0
 import hashlib, os, re
 from collections import deque
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np, torch, torchvision
 import matplotlib.pyplot as plt
+from fastcore.basics import patch
 from PIL import Image, UnidentifiedImageError
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
@@ -119,7 +121,7 @@ def decode(
     batch_size,
     collate,    # list of items -> batch
     order=None, # ints: which items, in which order; None = all
-):              # iterator of batches
+)->Iterator:    # of batches
     "Items of a dataset in batches. Raises what the first item that cannot be read raises."
     order, threads = range(len(dataset)) if order is None else order, min(8, os.cpu_count() or 1)
     before = torch.get_num_threads() # asked now: a thread that never asked would take over the 1 of the pool
@@ -154,9 +156,11 @@ class _Rows:
 # %% ../nbs/foundations/03_data.ipynb #a7b301fa
 memory_limit = 2**30 # bytes of decoded pixels that a set may take in memory
 
+def _stack_if_alike(images): return torch.stack(images) if len({i.shape for i in images}) == 1 else None
+
 def decode_all(
     encoded, # `Encoded`
-):           # uint8 tensor (N, C, H, W), or `encoded` unchanged where sizes differ or memory would not do
+)->torch.Tensor|Encoded: # uint8 (N, C, H, W), or `encoded` unchanged where sizes differ or memory would not do
     "Decode a set into memory if it fits. Raises `ValueError` naming the image that cannot be read."
     if not len(encoded): return encoded
     height, width = encoded.size(0)
@@ -171,15 +175,26 @@ def decode_all(
         grey = grey and bool((images == images[:, :1]).all())
     return pixels[:, :1].clone() if grey else pixels
 
-def _stack_if_alike(images): return torch.stack(images) if len({i.shape for i in images}) == 1 else None
-
 # %% ../nbs/foundations/03_data.ipynb #81b95693
 def writable(
     text, # of a file system, where it may hold bytes that are not UTF-8
-):        # str
+)->str:   # all of it UTF-8
     "The text as any file can hold it, such bytes spelt out, as in `caf\\udce9`."
     return str(text).encode("utf-8", "backslashreplace").decode()
 
+def _check_labelled(images, labels, classes, source):
+    "Raises `ValueError` for pixels or labels that are no labelled images."
+    if len(images) != len(labels):
+        raise ValueError(f"labels has {len(labels)} entries for {len(images)} images; expected one each")
+    if len(labels) == 0: raise ValueError(f"{source or 'images'} has no images; expected at least one")
+    if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= len(classes):
+        raise ValueError(f"labels run from {labels.min()} to {labels.max()}; "
+                         f"expected whole numbers from 0 to {len(classes)-1}, one for each of the classes")
+    dtype, shape = (images.dtype, tuple(images.shape)) if torch.is_tensor(images) else (torch.uint8, (1, 1, 1, 1))
+    if dtype != torch.uint8 or len(shape) != 4 or shape[1] not in (1, 3):
+        raise ValueError(f"images is {dtype} of shape {shape}; expected uint8 (N, 1 or 3, H, W)")
+
+# %% ../nbs/foundations/03_data.ipynb #519ebd84
 device_share = 0.5 # of the free memory of a GPU that the pixels of a set may take
 
 class ImageData(Dataset):
@@ -193,15 +208,7 @@ class ImageData(Dataset):
         encoded=None, # `Encoded` (N,) where `images` are decoded from it
     ):
         labels = np.asarray(labels)
-        if len(images) != len(labels):
-            raise ValueError(f"labels has {len(labels)} entries for {len(images)} images; expected one each")
-        if len(labels) == 0: raise ValueError(f"{source or 'images'} has no images; expected at least one")
-        if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= len(classes):
-            raise ValueError(f"labels run from {labels.min()} to {labels.max()}; "
-                             f"expected whole numbers from 0 to {len(classes)-1}, one for each of the classes")
-        dtype, shape = (images.dtype, tuple(images.shape)) if torch.is_tensor(images) else (torch.uint8, (1, 1, 1, 1))
-        if dtype != torch.uint8 or len(shape) != 4 or shape[1] not in (1, 3):
-            raise ValueError(f"images is {dtype} of shape {shape}; expected uint8 (N, 1 or 3, H, W)")
+        _check_labelled(images, labels, classes, source)
         self.images, self.labels, self.classes = images, labels.astype(np.int64), [writable(c) for c in classes]
         self.source, self.split = str(source), split
         self.encoded = encoded if torch.is_tensor(images) else images
@@ -224,7 +231,7 @@ class ImageData(Dataset):
 
     def subset(self,
         indices, # ints (n,), order is kept
-    ):           # `ImageData`
+    )->"ImageData":
         "The images at `indices`, with the same classes."
         indices = np.asarray(indices)
         encoded = None if self.encoded is None else self.encoded.subset(indices)
@@ -248,31 +255,46 @@ class ImageData(Dataset):
     def nbytes(self): # of the images as their source stores them
         return self.images.nbytes if self.encoded is None else self.encoded.nbytes
 
-    def fingerprint(self):
-        """Hash of labels, classes and every image: of its pixels where they are in memory, of its encoded bytes otherwise.
-        Reads the whole set, encoded images once. Raises `ValueError` naming an image that cannot be read."""
-        if not self.in_memory and self._fingerprint: return self._fingerprint
-        h = hashlib.sha256(repr((self.classes, len(self), self.shape)).encode() + self.labels.tobytes())
-        if self.in_memory: h.update(self.images.cpu().contiguous().numpy())
-        else:
-            for i in range(len(self)):
-                try: content = self.images.data(i)
-                except OSError as e: raise ValueError(f"{self.images.name(i)} cannot be read ({e})") from e
-                h.update(len(content).to_bytes(8, "little"))
-                h.update(content)
-        self._fingerprint = h.hexdigest()[:16]
-        return self._fingerprint
+# %% ../nbs/foundations/03_data.ipynb #a4b4cdf8
+@patch
+def fingerprint(self:ImageData)->str: # 16 hexadecimal digits
+    """Hash of labels, classes and every image: of its pixels where they are in memory, of its encoded bytes otherwise.
+    Reads the whole set, encoded images once. Raises `ValueError` naming an image that cannot be read."""
+    if not self.in_memory and self._fingerprint: return self._fingerprint
+    h = hashlib.sha256(repr((self.classes, len(self), self.shape)).encode() + self.labels.tobytes())
+    if self.in_memory: h.update(self.images.cpu().contiguous().numpy())
+    else:
+        for i in range(len(self)):
+            try: content = self.images.data(i)
+            except OSError as e: raise ValueError(f"{self.images.name(i)} cannot be read ({e})") from e
+            h.update(len(content).to_bytes(8, "little"))
+            h.update(content)
+    self._fingerprint = h.hexdigest()[:16]
+    return self._fingerprint
 
-    def show(self, indices=None, columns=10, ax=None, title=None):
-        "Draw the images at `indices` (default: the first twenty) as a grid on `ax`."
-        indices = range(min(20, len(self))) if indices is None else indices
-        tiles = [self.images[int(i)].cpu() for i in indices]
-        side = max(max(t.shape[1:]) for t in tiles)
-        tiles = [TF.center_crop(t.expand(3, -1, -1), [side, side]) for t in tiles]
-        grid = torchvision.utils.make_grid(tiles, nrow=columns, padding=max(1, side//16), pad_value=255)
-        ax = ax or plt.subplots(figsize=(columns*.7, -(-len(tiles)//columns)*.75))[1]
-        ax.imshow(grid.permute(1, 2, 0)); ax.set_axis_off(); ax.set_title(title or "", fontsize=9, loc="left")
-        return ax
+# %% ../nbs/foundations/03_data.ipynb #258f95d0
+def _grid(tiles, columns):
+    "Pictures of any sizes side by side, smaller ones in the middle of their place: uint8 (H, W, 3)."
+    side = max(max(t.shape[1:]) for t in tiles)
+    tiles = [TF.center_crop(t.expand(3, -1, -1), [side, side]) for t in tiles]
+    grid = torchvision.utils.make_grid(tiles, nrow=columns, padding=max(1, side//16), pad_value=255)
+    return grid.permute(1, 2, 0)
+
+@patch
+def show(self:ImageData,
+    indices=None, # ints: which images; None = the first twenty
+    columns=10,
+    ax=None,      # Matplotlib axes to draw on; None = a new figure
+    title=None,
+):
+    "Draw images as a grid."
+    indices = range(min(20, len(self))) if indices is None else indices
+    tiles = [self.images[int(i)].cpu() for i in indices]
+    ax = ax or plt.subplots(figsize=(columns*.7, -(-len(tiles)//columns)*.75))[1]
+    ax.imshow(_grid(tiles, columns))
+    ax.set_axis_off()
+    ax.set_title(title or "", fontsize=9, loc="left")
+    return ax
 
 # %% ../nbs/foundations/03_data.ipynb #39d798f3
 def split_images(
@@ -280,7 +302,7 @@ def split_images(
     split,      # "train", "test", or "all"
     share=0.2,  # of the images that become the test part
     seed=0,
-):              # `ImageData`
+)->ImageData:
     "The seeded, stratified split. Raises `ValueError` where a class has a single image."
     if split == "all": return images
     counts = np.bincount(images.labels, minlength=len(images.classes))
@@ -297,7 +319,7 @@ def split_images(
 # %% ../nbs/foundations/03_data.ipynb #7fdb9f57
 def digit_images(
     split, # "train", "test", or "all"
-):         # `ImageData`
+)->ImageData: # uint8 (1, 8, 8)
     "The digits."
     digits = load_digits()
     pixels = torch.from_numpy((digits.images*(255/16)).round().astype(np.uint8))[:, None]
@@ -365,7 +387,7 @@ def batches(
                     # of 8 to 100 % of the area of each encoded image, as is usual in training on ImageNet
     order=None,     # ints: which images, in which order; None = all, in theirs
     device="cpu",   # where the batches go
-):                  # iterator of (uint8 (B, C, H, W), int64 (B,)) on `device`
+)->Iterator:        # of pairs uint8 (B, C, H, W), int64 (B,) on `device`
     "The images in batches. Raises `ValueError` naming an image that cannot be decoded."
     order, device = np.arange(len(images)) if order is None else np.asarray(order), torch.device(device)
     if images.in_memory and crop != "random":
@@ -380,14 +402,16 @@ def batches(
 _litter = {"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "$recycle.bin", "system volume information",
            "@eadir", "lost+found", "__pycache__"}
 
-def left_out(name):
+def left_out(
+    name, # of a file or folder, without its path
+)->bool:
     "Whether a file or folder of this name is no data: hidden, or left by a system, an archive or a tool."
     return name.startswith(".") or name.lower() in _litter
 
 def data_files(
     folder,
     root=None, # folder around it that its links do not lead back into
-):             # iterator of str: paths in the order of their names, folder by folder
+)->Iterator:   # of str: paths in the order of their names, folder by folder
     "Every data file below a folder, links followed. Raises `ValueError` for a link that leads nowhere."
     seen = {os.path.realpath(root)} if root else set()
     def below(folder):
@@ -411,7 +435,7 @@ _split_words = {"train": "train", "training": "train",
 def split_word(
     name,        # of a file, a folder or a split
     exact=False, # the whole name must be the word
-):               # "train", "validation", "test"; None where the name tells none of them, or more than one
+)->str|None:     # "train", "validation", "test"; None where the name tells none of them, or more than one
     "The part of a set that a name tells."
     words = [name.lower()] if exact else re.split("[-._ 0-9]", name.lower())
     parts = {_split_words[word] for word in words if word in _split_words}

@@ -14,8 +14,8 @@ from PIL import Image
 
 from .data import Encoded, ImageData, data_files, digit_images, left_out, split_images, split_word
 from .folders import locked
-from .tables import (decoded, hub_images, is_saved, list_names, metadata_images, parquet_images, refuse_all, saved_images,
-                        webdataset_images)
+from .tables import (decoded, hub_images, is_saved, list_names, metadata_images, parquet_images, refuse_all,
+                        saved_images, webdataset_images)
 from .settings import check_choice, check_source, named_sources, package_folder
 
 # %% ../nbs/foundations/05_sources.ipynb #4883c030
@@ -207,7 +207,7 @@ def _folder(folder, split):
 # %% ../nbs/foundations/05_sources.ipynb #83fe1e9d
 def photographs(
     split, # "train", "test", or "all"
-):         # `ImageData`
+)->ImageData: # uint8 (3, 32, 32)
     "The sample photographs, 1,000 images of CIFAR-10 in a JPEG-recompressed copy."
     images = parquet_images(package_folder(), [package_folder()/"photos.parquet"], "all")
     images.source = "photos"
@@ -240,14 +240,14 @@ def _table_images(folder, split, columns):
 
 # %% ../nbs/foundations/05_sources.ipynb #915968fd
 def load_images(
-    source,          # "digits", "photos", "cifar10", "cifar100", "fashion_mnist", "hf:owner/name", or a folder: of class
-                     # folders, Parquet files, WebDataset archives, a list (metadata.csv), or saved by `datasets`
+    source,          # "digits", "photos", "cifar10", "cifar100", "fashion_mnist", "hf:owner/name", or a folder:
+                     # of class folders, Parquet files, archives, a list (metadata.csv), or saved by `datasets`
     split="train",   # "train", "test", or "all" for a source that has no split of its own
     *,
     image=None,      # column of a table that holds the images; None = found by its type
     label=None,      # column that holds the labels; None = found by its type or name
     data_root=None,  # folder with the files of a named set; by default ~/.cache/adq, downloaded into where absent
-):                   # `ImageData`; its `notes` tell what was left out
+)->ImageData:        # its `notes` tell what was left out
     """Load labelled images. Raises `ValueError` for an unknown source or unreadable images, `FileNotFoundError` where
     there is neither file nor network."""
     check_choice("split", split, ("train", "test", "all"))

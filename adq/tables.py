@@ -9,6 +9,7 @@ __all__ = ['list_names', 'refuse_all', 'from_table', 'quiet_hub', 'decoded', 'pa
 # %% ../nbs/foundations/04_tables.ipynb #4e0d19ce
 import contextlib, glob, os, re
 from collections import Counter, namedtuple
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +98,7 @@ class _Column:
         for row in np.flatnonzero(lengths == 0): lengths[row] = os.path.getsize(self[row]["path"])
         return lengths
 
+# %% ../nbs/foundations/04_tables.ipynb #3119a67c
 class _TableImages(Encoded):
     "Encoded images of a table; what is wrong with one is said of the row as the table counts it, also in a subset."
     def __init__(self, column, what, where, rows=None):
@@ -120,7 +122,7 @@ def from_table(
     image="image", # name of the column
     inside=(),     # folders in which a row may name a file; by default none, and every row must hold its image
     where=None,    # function from a row to its name in error messages; None = row i of what
-):                 # `Encoded`
+)->Encoded:        # an item a row, in the order of the table
     "The images of a table, left encoded. Raises `ValueError` for a row without image bytes, or a path elsewhere."
     if image not in table.column_names:
         raise ValueError(f"image '{image}' is not a column of {what}; expected one of {', '.join(table.column_names)}")
@@ -134,7 +136,7 @@ def from_table(
 
 # %% ../nbs/foundations/04_tables.ipynb #e0531e3e
 @contextlib.contextmanager
-def quiet_hub():
+def quiet_hub()->Iterator[None]:
     "Within the block the hub's libraries show no progress bars and no logs; what fails is raised all the same."
     import datasets, huggingface_hub
     were_off, logs = datasets.are_progress_bars_disabled(), (datasets.logging, huggingface_hub.logging)
@@ -335,6 +337,11 @@ def _kind(feature):
     if kind in ("dict", "PIL.Image.Image"): return "images"
     return None if kind == "null" else re.sub("u?int.*|float.*", "numbers", re.sub("large_|_view", "", kind))
 
+def _opened(file):
+    from pyarrow.parquet import ParquetFile
+    return ParquetFile(file)
+
+# %% ../nbs/foundations/04_tables.ipynb #c169d583
 class _ParquetFiles:
     "Parquet files as a part: columns are read from the files, images through the memory map of `datasets`."
     def __init__(self, folder, files, notes):
@@ -394,10 +401,6 @@ class _ParquetFiles:
             raise
         return from_table(table, self.what, name, where=self.where)
 
-def _opened(file):
-    from pyarrow.parquet import ParquetFile
-    return ParquetFile(file)
-
 # %% ../nbs/foundations/04_tables.ipynb #13b3a3ed
 def decoded(
     encoded, # `Encoded` (N,)
@@ -405,7 +408,7 @@ def decoded(
     classes, # names
     source,  # where they came from
     split,   # which part of it
-):           # `ImageData`
+)->ImageData: # with `encoded` beside the pixels
     "Labelled images from encoded ones, decoded into memory where they fit."
     return ImageData(decode_all(encoded), labels, classes, source, split, encoded)
 
@@ -485,7 +488,7 @@ def parquet_images(
     *,
     image=None, # name of the column of images, None = found
     label=None, # name of the column of labels, None = found
-):              # `ImageData`
+)->ImageData:   # its `notes` tell what was chosen and what left out
     "Labelled images from Parquet files. Raises `ValueError` naming the file, column or row that is not as expected."
     folder, notes = Path(folder), []
     files = sorted(f for f in map(Path, files) if f.is_file() and not _is_hidden(f, folder))
@@ -502,7 +505,7 @@ def hub_images(
     *,
     image=None, # name of the column of images, None = found
     label=None, # name of the column of labels, None = found
-):              # `ImageData`
+)->ImageData:   # its `notes` tell what was chosen and what left out
     "Labelled images from the hub. Raises `FileNotFoundError` out of reach, `ValueError` for a wrong configuration."
     import datasets, huggingface_hub
     repository, _, config = name.partition(":")
@@ -533,7 +536,7 @@ def _saved_parts(folder):
 
 def is_saved(
     folder, # path
-):          # bool
+)->bool:
     "True for a folder that `datasets` wrote by `save_to_disk`, or one of such folders for each split."
     return bool(_saved_parts(Path(folder)))
 
@@ -544,7 +547,7 @@ def saved_images(
     *,
     image=None, # name of the column of images, None = found
     label=None, # name of the column of labels, None = found
-):              # `ImageData`
+)->ImageData:   # its `notes` tell what was chosen and what left out
     "Labelled images from what `save_to_disk` of `datasets` wrote. Raises `ValueError` naming what cannot be read."
     import datasets
     folder = Path(folder)
@@ -565,7 +568,7 @@ def webdataset_images(
     *,
     image=None, # ending of the images, None = found
     label=None, # ending of the labels, or json.field; None = found
-):              # `ImageData`
+)->ImageData:   # its `notes` tell what was chosen and what left out
     "Labelled images from WebDataset archives. Raises `ValueError` naming what cannot be read."
     folder = Path(folder)
     files = sorted(f for f in map(Path, files) if f.is_file() and not _is_hidden(f, folder))
@@ -613,7 +616,7 @@ def metadata_images(
     *,
     image=None, # name of the column of file names, None = file_name
     label=None, # name of the column of labels, None = found
-):              # `ImageData`
+)->ImageData:   # its `notes` tell what was chosen and what left out
     "Labelled images from files and lists of them. Raises `ValueError` naming a file that is missing or elsewhere."
     import pyarrow as pa
     from PIL import Image

@@ -8,7 +8,6 @@ from huggingface_hub import DatasetCard
 from adq.cli import main
 from adq.data import ImageData
 from adq.sources import load_images
-from adq.patches import drop_patches, rank_patches
 from adq.pipeline import compress
 from adq.manifest import read_about
 from adq.card import _header, write_card
@@ -27,14 +26,18 @@ def folder(tmp_path_factory):
 
 
 def test_a_compressed_folder_opens_by_its_card(folder):
-    card, opened, about = DatasetCard.load(folder/"README.md"), load_dataset(str(folder), split="train"), read_about(folder)
+    card, about = DatasetCard.load(folder/"README.md"), read_about(folder)
+    opened = load_dataset(str(folder), split="train")
     assert opened.features["label"].names == odd and len(opened) == 120 and opened[5]["image"].size == (8, 8)
     assert opened["index"][:] == load(folder).indices.tolist()
-    assert list(opened.features) == ["image", "label", "index", "bin", "mask"] and opened.features == load_dataset("parquet", data_files=str(folder/"data"/"*.parquet"), split="train").features
+    assert list(opened.features) == ["image", "label", "index", "bin", "mask"]
+    assert opened.features == load_dataset("parquet", data_files=str(folder/"data"/"*.parquet"), split="train").features
     told = card.data.dataset_info
     assert list(told["features"][1]["dtype"]["class_label"]["names"].values()) == odd
-    assert told["splits"][0]["num_examples"] == 120 and told["download_size"] == about["bytes"]["stored"] and told["splits"][0]["num_bytes"] == told["dataset_size"] > 10_000
-    assert (card.data.size_categories, card.data.task_categories, card.data.pretty_name) == (["n<1K"], ["image-classification"], "some_photos, 30 % by adq")
+    assert told["splits"][0]["num_examples"] == 120 and told["download_size"] == about["bytes"]["stored"]
+    assert told["splits"][0]["num_bytes"] == told["dataset_size"] > 10_000
+    assert (card.data.size_categories, card.data.task_categories) == (["n<1K"], ["image-classification"])
+    assert card.data.pretty_name == "some_photos, 30 % by adq"
     assert card.data.license is None and "Licence: to be filled in" in card.text
 
 
@@ -42,8 +45,10 @@ def test_the_card_tells_how_the_set_was_made_and_no_path(folder):
     text, made = (folder/"README.md").read_text(encoding="utf-8"), read_about(folder)["settings"]
     assert "120 of the 300 images of some\\_photos (train), in 10 classes" in text and "secret" not in text
     rows = dict(re.findall(r"^\| (.*?) \| (.*) \|$", text, re.M))
-    assert (rows["fingerprint of the source"], rows["seed"], rows["bins"], rows["α, weight of importance"]) == (made["fingerprint"], "3", "10", "0.6")
-    assert rows["kept"] == "30 % of the data: 40 % of the images, 75 % of the patches of each (2×2 pixels)" and rows["extractor"] == "resnet18_narrow/self:1"
+    assert rows["fingerprint of the source"] == made["fingerprint"]
+    assert (rows["seed"], rows["bins"], rows["α, weight of importance"]) == ("3", "10", "0.6")
+    assert rows["kept"] == "30 % of the data: 40 % of the images, 75 % of the patches of each (2×2 pixels)"
+    assert rows["extractor"] == "resnet18_narrow/self:1"
     assert rows["images from each bin"] == ", ".join(map(str, read_about(folder)["quotas"]))
     linked = re.findall(r"\]\((?!http)(.*?)\)", text)
     assert linked == ["scores.png"] and (folder/"scores.png").is_file()
@@ -59,7 +64,9 @@ def test_the_examples_of_the_card_run(folder):
     assert len(names["dataset"]) == 120
 
 
-@pytest.mark.parametrize("rows, category", [(1, "n<1K"), (999, "n<1K"), (1000, "1K<n<10K"), (9999, "1K<n<10K"), (10_000, "10K<n<100K"), (999_999, "100K<n<1M"), (10**6, "1M<n<10M"), (10**8, "100M<n<1B")])
+@pytest.mark.parametrize("rows, category", [
+    (1, "n<1K"), (999, "n<1K"), (1000, "1K<n<10K"), (9999, "1K<n<10K"), (10_000, "10K<n<100K"),
+    (999_999, "100K<n<1M"), (10**6, "1M<n<10M"), (10**8, "100M<n<1B")])
 def test_size_categories_at_their_borders(rows, category):
     about = dict(kept=rows, classes=["a"], bytes=dict(stored=1))
     assert _header(about, "a", 1).size_categories == [category]
@@ -69,7 +76,8 @@ def test_size_categories_at_their_borders(rows, category):
 def test_other_methods_and_whole_images(tmp_path, digits, method, extractor):
     folder = compress(digits, 0.1, method=method, extractor="resnet18_narrow/self:1", flip=False).save(tmp_path/"set")
     text = (folder/"README.md").read_text(encoding="utf-8")
-    assert "143 of the 1,437 images of digits" in text and "α" not in text and ("| extractor |" in text) == extractor == ("scores.png" in text)
+    assert "143 of the 1,437 images of digits" in text and "α" not in text
+    assert ("| extractor |" in text) == extractor == ("scores.png" in text)
     assert "| `mask` | nothing: the images are whole |" in text and "unpackbits" not in text
     assert len(load_dataset(str(folder), split="train")) == 143
 
@@ -77,7 +85,8 @@ def test_other_methods_and_whole_images(tmp_path, digits, method, extractor):
 def test_images_alone_and_a_source_on_the_hub(tmp_path, digits):
     few = digits.subset(range(50))
     card = DatasetCard.load(save(tmp_path/"alone", few)/"README.md")
-    assert card.data.pretty_name == "50 images in 10 classes" and "fingerprint" not in card.text and "source_datasets" not in card.data.to_dict()
+    assert card.data.pretty_name == "50 images in 10 classes" and "fingerprint" not in card.text
+    assert "source_datasets" not in card.data.to_dict()
     assert len(load_dataset(str(tmp_path/"alone"), split="train")) == 50
     few.source = "hf:owner/name"
     card = DatasetCard.load(compress(few, 0.2, method="random").save(tmp_path/"hub")/"README.md")
@@ -94,11 +103,14 @@ def test_only_an_unchanged_card_is_replaced(tmp_path, digits, capsys):
     card.write_bytes(before.replace(b"\n", b"\r\n")) # as git or an editor on Windows leaves it
     check_new(tmp_path/"set", force=True)
     card.write_bytes(before.replace(b"pretty_name", b"license: mit\npretty_name"))
+    changed = "README.md' (was changed since adq wrote it|, which)|holds 'README.md', which adq did not write as it is"
     for call in (lambda: save(tmp_path/"set", few, force=True), lambda: write_card(tmp_path/"set")):
-        with pytest.raises(ValueError, match="README.md' (was changed since adq wrote it|, which)|holds 'README.md', which adq did not write as it is"): call()
+        with pytest.raises(ValueError, match=changed): call()
     assert b"license: mit" in card.read_bytes() and len(load_dataset(str(tmp_path/"set"), split="train")) == 40
-    assert main(f"compress digits --profile smoke --out {tmp_path/'set'} --force".split()) == 2 and "README.md" in capsys.readouterr().err
-    (tmp_path/"project").mkdir(); (tmp_path/"project"/"README.md").write_text("# My own\n")
+    assert main(f"compress digits --profile smoke --out {tmp_path/'set'} --force".split()) == 2
+    assert "README.md" in capsys.readouterr().err
+    (tmp_path/"project").mkdir()
+    (tmp_path/"project"/"README.md").write_text("# My own\n")
     with pytest.raises(ValueError, match="which adq did not write"): check_new(tmp_path/"project", force=True)
 
 

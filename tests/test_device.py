@@ -245,7 +245,8 @@ def test_patches(some):
     with Machine() as machine:
         assert np.array_equal(rank_patches(some, copy.deepcopy(network).to(device), cell=2), ranks)
         for name, filler in (fillers | dict(mae=copy.deepcopy(mae).to(device))).items():
-            assert (reconstruct(there(some), masks, filler, cell=2, device=device).int() - filled[name].int()).abs().max() <= 1, name
+            found = reconstruct(there(some), masks, filler, cell=2, device=device)
+            assert (found.int() - filled[name].int()).abs().max() <= 1, name
         traffic = []
         for batch_size in 12, 24:
             machine.traffic.clear()
@@ -373,7 +374,9 @@ def test_one_of_several_processes_downloads(tmp_path, monkeypatch):
         if not file.exists():
             if not download: raise RuntimeError("not found")
             assert not at_work
-            at_work.append(1); time.sleep(0.2); at_work.pop()
+            at_work.append(1)
+            time.sleep(0.2)
+            at_work.pop()
             made.append(file.write_text("x"))
         return SimpleNamespace(data=np.zeros((2, 4, 4, 3), np.uint8), targets=[0, 1], classes=["a", "b"])
     monkeypatch.setitem(adq.sources._torchvision, "cifar10", make)

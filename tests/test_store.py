@@ -1,5 +1,5 @@
 """Compressed sets on disk: every size and codec there and back, damage, strangers' files, killed writers."""
-import hashlib, io, json, os, pickle, signal, struct, subprocess, sys, time, zlib
+import hashlib, io, json, os, pickle, signal, struct, subprocess, sys, zlib
 
 import datasets, numpy as np, pyarrow as pa, pyarrow.parquet as pq, pytest, torch
 from PIL import Image
@@ -14,25 +14,38 @@ from adq.manifest import read_about, verify
 from adq.store import fill, load, save, to_images
 
 
-def dropped(images, share=0.75, cell=None): return drop_patches(images, rank_patches(images, by="random", cell=cell), share)
+def dropped(images, share=0.75, cell=None):
+    return drop_patches(images, rank_patches(images, by="random", cell=cell), share)
 
 
 @pytest.fixture
-def folder(tmp_path, digits): return save(tmp_path/"set", digits.subset(range(200)), masks=dropped(digits.subset(range(200))))
+def folder(tmp_path, digits):
+    few = digits.subset(range(200))
+    return save(tmp_path/"set", few, masks=dropped(few))
+
+
+shard = "data/train-00000-of-00001.parquet"
 
 
 def rewrite(folder, **columns):
     "Replace columns of the only shard, and its size and checksum in the manifest, as a stranger could."
-    path = folder/"data"/"train-00000-of-00001.parquet"
+    path = folder/shard
     table = pq.read_table(path)
-    for name, values in columns.items(): table = table.set_column(table.schema.get_field_index(name), table.schema.field(name), pa.array(values, table.schema.field(name).type))
+    for name, values in columns.items():
+        place, field = table.schema.get_field_index(name), table.schema.field(name)
+        table = table.set_column(place, field, pa.array(values, field.type))
     pq.write_table(table, path)
-    amend(folder, shards=[dict(name="data/train-00000-of-00001.parquet", rows=len(table), bytes=path.stat().st_size, sha256=hashlib.sha256(path.read_bytes()).hexdigest())])
+    content = path.read_bytes()
+    checksum = hashlib.sha256(content).hexdigest()
+    amend(folder, shards=[dict(name=shard, rows=len(table), bytes=len(content), sha256=checksum)])
 
 
 def amend(folder, **changes):
     about = json.loads((folder/"compressed.json").read_text())
     (folder/"compressed.json").write_text(json.dumps(about | changes))
+
+
+def name_shard(folder, name): amend(folder, shards=[dict(name=name, rows=200, bytes=1, sha256="")])
 
 
 def refused(call, words, kind=ValueError):
@@ -41,16 +54,16 @@ def refused(call, words, kind=ValueError):
 
 
 @pytest.mark.parametrize("spoil, words, kind", [
-    (lambda f: (f/"data"/"train-00000-of-00001.parquet").write_bytes((f/"data"/"train-00000-of-00001.parquet").read_bytes()[:-9]), "bytes instead of", ValueError),
-    (lambda f: (f/"data"/"train-00000-of-00001.parquet").unlink(), "lacks data/train-00000-of-00001.parquet", FileNotFoundError),
+    (lambda f: (f/shard).write_bytes((f/shard).read_bytes()[:-9]), "bytes instead of", ValueError),
+    (lambda f: (f/shard).unlink(), "lacks data/train-00000-of-00001.parquet", FileNotFoundError),
     (lambda f: (f/"compressed.json").unlink(), "has no compressed.json", FileNotFoundError),
     (lambda f: (f/"compressed.json").write_text("{"), "compressed.json cannot be read", ValueError),
     (lambda f: (f/"compressed.json").write_text("[]"), "compressed.json cannot be read", ValueError),
     (lambda f: amend(f, format=3), "is of format 3, newer than this version of adq", ValueError),
     (lambda f: amend(f, format=1), "compress again", ValueError),
     (lambda f: amend(f, kept=199), "do not add up to 199 images", ValueError),
-    (lambda f: amend(f, shards=[dict(name="../../etc/passwd", rows=200, bytes=1, sha256="")]), "names '../../etc/passwd' as a shard", ValueError),
-    (lambda f: amend(f, shards=[dict(name="/etc/passwd", rows=200, bytes=1, sha256="")]), "names '/etc/passwd' as a shard", ValueError),
+    (lambda f: name_shard(f, "../../etc/passwd"), "names '../../etc/passwd' as a shard", ValueError),
+    (lambda f: name_shard(f, "/etc/passwd"), "names '/etc/passwd' as a shard", ValueError),
     (lambda f: amend(f, classes=["a"]), "labels run from 0 to 9", ValueError),
     (lambda f: amend(f, classes=None), "does not tell classes, cell, codec and bytes", ValueError),
     (lambda f: amend(f, bytes={}), "does not tell classes, cell, codec and bytes", ValueError),
@@ -61,8 +74,8 @@ def refused(call, words, kind=ValueError):
     (lambda f: rewrite(f, mask=[b"\xff"]*200), "the mask of row 0 has 1 bytes; expected 2 for 4×4 cells", ValueError),
     (lambda f: rewrite(f, mask=[None]*200), "the mask of row 0 has 0 bytes", ValueError),
     (lambda f: rewrite(f, mask=[b"\0\0"]*200), "the mask of row 0 keeps no cell", ValueError),
-    (lambda f: rewrite(f, image=[dict(bytes=b"no image", path=None)]*200), "is not an image that can be read", ValueError),
-    (lambda f: rewrite(f, image=[dict(bytes=absurd(), path=None)]*200), "claims more pixels than an image should have", ValueError),
+    (lambda f: rewrite(f, image=[dict(bytes=b"no image", path=None)]*200), "is not an image that can", ValueError),
+    (lambda f: rewrite(f, image=[dict(bytes=absurd(), path=None)]*200), "claims more pixels than an image", ValueError),
 ])
 def test_damage_is_one_clear_error(folder, spoil, words, kind):
     spoil(folder)
@@ -72,7 +85,9 @@ def test_damage_is_one_clear_error(folder, spoil, words, kind):
 def absurd():
     "A PNG of a few bytes that says it has 10^10 pixels."
     chunk = lambda kind, data: struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    header = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
+    chunks = chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(b"")), chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
 def test_a_replaced_set_of_the_same_time_is_not_taken_for_the_old_one(folder, digits):
@@ -102,7 +117,8 @@ def test_every_flipped_byte_is_seen(folder):
 def test_info_and_verify_on_the_command_line(folder, capsys):
     assert main(["info", str(folder), "--verify", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert told["verified"] and told["kept"] == 200 and told["bytes"]["stored"] == sum(p.stat().st_size for p in (folder/"data").iterdir())
+    assert told["verified"] and told["kept"] == 200
+    assert told["bytes"]["stored"] == sum(p.stat().st_size for p in (folder/"data").iterdir())
     path = folder/"data"/"train-00000-of-00001.parquet"
     path.write_bytes(path.read_bytes()[:-1] + b"X")
     assert main(["info", str(folder)]) == 0 and main(["info", str(folder), "--verify"]) == 2
@@ -110,10 +126,12 @@ def test_info_and_verify_on_the_command_line(folder, capsys):
 
 
 def test_many_shards_read_as_one(tmp_path, digits, monkeypatch):
-    monkeypatch.setattr(store, "shard_bytes", 40_000); monkeypatch.setattr(store, "group_bytes", 10_000)
+    monkeypatch.setattr(store, "shard_bytes", 40_000)
+    monkeypatch.setattr(store, "group_bytes", 10_000)
     save(tmp_path/"set", digits, indices=np.arange(1437)*2)
     files = sorted((tmp_path/"set"/"data").iterdir())
-    assert len(files) > 3 and files[0].name == f"train-00000-of-{len(files):05d}.parquet" and max(f.stat().st_size for f in files) < 50_000
+    assert len(files) > 3 and files[0].name == f"train-00000-of-{len(files):05d}.parquet"
+    assert max(f.stat().st_size for f in files) < 50_000
     opened = load(tmp_path/"set")
     assert torch.equal(opened.images, digits.images) and (opened.indices == np.arange(1437)*2).all()
 
@@ -126,7 +144,9 @@ def test_images_of_different_sizes(tmp_path, write_tree, codec):
     assert not opened.in_memory and len(opened) == 12
     for i in range(12):
         original, (height, width) = images[i][0], images.sizes[i]
-        if codec == "original": assert opened.encoded.data(i) == images.encoded.data(i); continue
+        if codec == "original":
+            assert opened.encoded.data(i) == images.encoded.data(i)
+            continue
         kept = pixel_mask(torch.from_numpy(masks[i]), 16, height, width)
         assert (opened.masks[i] == masks[i]).all() and masks[i].shape == cell_grid(height, width, 16)
         if codec != "jpeg": assert torch.equal(opened[i][0][:, kept], original[:, kept])
@@ -141,17 +161,21 @@ def test_jpeg_keeps_the_tables_of_its_source(tmp_path):
     smooth = lambda: np.kron(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8), np.ones((16, 16, 1), np.uint8))
     for name in "ab":
         (tmp_path/"tree"/name).mkdir(parents=True)
-        for i in range(3): Image.fromarray(smooth()).save(tmp_path/"tree"/name/f"{i}.jpg", quality=61, subsampling="4:4:4")
+        for i in range(3):
+            Image.fromarray(smooth()).save(tmp_path/"tree"/name/f"{i}.jpg", quality=61, subsampling="4:4:4")
     images = load_images(tmp_path/"tree", "all")
     opened = load(save(tmp_path/"set", images, masks=dropped(images, cell=16), cell=16, codec="jpeg"))
-    with Image.open(io.BytesIO(images.encoded.data(0))) as a, Image.open(io.BytesIO(opened.encoded.data(0))) as b: assert a.quantization == b.quantization and a.size == b.size
+    original, stored = (Image.open(io.BytesIO(each.encoded.data(0))) for each in (images, opened))
+    assert original.quantization == stored.quantization and original.size == stored.size
     kept = pixel_mask(torch.from_numpy(opened.masks), 16, 96, 96)[:, None].expand_as(images.images)
     assert (opened.images[kept].int() - images.images[kept].int()).abs().max() <= 4
 
 
 @pytest.mark.parametrize("options, words", [
-    (dict(codec="gif"), "codec 'gif' is unknown"), (dict(codec="original"), "needs encoded images"), (dict(codec="jpeg", masks=True), "the cell is 2"),
-    (dict(masks=np.ones((5, 4, 4), bool)), "masks has 5 entries for 1437 images"), (dict(masks=np.ones((1437, 3, 4), bool)), "mask 0 has shape (3, 4)"),
+    (dict(codec="gif"), "codec 'gif' is unknown"), (dict(codec="original"), "needs encoded images"),
+    (dict(codec="jpeg", masks=True), "the cell is 2"),
+    (dict(masks=np.ones((5, 4, 4), bool)), "masks has 5 entries for 1437 images"),
+    (dict(masks=np.ones((1437, 3, 4), bool)), "mask 0 has shape (3, 4)"),
     (dict(masks=np.zeros((1437, 4, 4), bool)), "with at least one kept"), (dict(cell=5, masks=True), "cell is 5"),
 ])
 def test_what_does_not_fit_is_refused_and_nothing_written(tmp_path, digits, options, words):
@@ -175,7 +199,8 @@ store.save(sys.argv[1], load_images("digits"), force=True)
 
 
 def killed_writer(out):
-    process = subprocess.Popen([sys.executable, "-c", half_a_writer, str(out)], stdout=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen([sys.executable, "-c", half_a_writer, str(out)], stdout=subprocess.PIPE, text=True,
+                               start_new_session=True)
     assert process.stdout.readline() == "half\n" and list(out.parent.glob(".set.*.new/data/*"))
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -184,7 +209,8 @@ def killed_writer(out):
 def test_kill_while_saving_leaves_the_earlier_result(tmp_path, digits):
     out = tmp_path/"set"
     killed_writer(out)
-    assert not out.exists() and [p.suffix for p in sorted(tmp_path.iterdir())] == [".new", ".lock"] # hidden, of the dead process
+    assert not out.exists()
+    assert [p.suffix for p in sorted(tmp_path.iterdir())] == [".new", ".lock"] # hidden, of the dead process
     save(out, digits.subset(range(50)))
     assert [p.name for p in tmp_path.iterdir()] == ["set"]          # and the next writer clears it away
     before = (out/"compressed.json").read_bytes()
@@ -196,7 +222,8 @@ def test_kill_while_saving_leaves_the_earlier_result(tmp_path, digits):
 
 def test_a_result_moved_aside_by_a_killed_process_is_put_back(tmp_path, folder):
     folder.rename(folder.with_name(f".set.adq-{'0'*16}.old")) # killed between the two renames
-    refused(lambda: save(folder, load(folder)) if folder.exists() else save(folder, load_images("digits")), "is not empty")
+    def save_again(): return save(folder, load(folder) if folder.exists() else load_images("digits"))
+    refused(save_again, "is not empty")
     assert len(load(folder)) == 200
 
 
@@ -212,7 +239,8 @@ def test_nothing_is_unpickled(tmp_path):
 
 def test_hub_weights_without_a_network_are_one_error(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    refused(lambda: load_reconstructor("nobody/no-such-mae"), "nor to be had from the Hugging Face hub", FileNotFoundError)
+    unreachable = lambda: load_reconstructor("nobody/no-such-mae")
+    refused(unreachable, "nor to be had from the Hugging Face hub", FileNotFoundError)
 
 
 def test_class_names_stay_inside_the_folder(tmp_path, digits):
@@ -228,12 +256,15 @@ def test_reconstruction_keeps_kept_pixels_and_is_the_same_at_once_and_when_read(
     save(tmp_path/"set", few, masks=masks)
     at_once = load(tmp_path/"set", reconstruct="self:2", flip=False)
     kept = pixel_mask(torch.from_numpy(masks), 2, 8, 8)[:, None]
-    assert torch.equal(at_once.images[kept], few.images[kept]) and torch.equal(load(tmp_path/"set").images, fill_mean(few.images, torch.from_numpy(masks), 2))
-    assert torch.equal(fill(few, masks, "self:2", cell=2, flip=False).images, at_once.images) # from the originals or from the store: dropped pixels play no part
+    assert torch.equal(at_once.images[kept], few.images[kept])
+    assert torch.equal(load(tmp_path/"set").images, fill_mean(few.images, torch.from_numpy(masks), 2))
+    from_originals = fill(few, masks, "self:2", cell=2, flip=False) # dropped pixels play no part
+    assert torch.equal(from_originals.images, at_once.images)
 
 
 def test_train_on_a_compressed_folder(capsys, tmp_path):
-    assert main(f"compress digits --profile smoke --sample 0.2 --patch-keep 0.75 --out {tmp_path/'o'} --json".split()) == 0
+    line = f"compress digits --profile smoke --sample 0.2 --patch-keep 0.75 --out {tmp_path/'o'} --json"
+    assert main(line.split()) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["kept"] == 287 and read_about(tmp_path/"o")["settings"]["keep"] == pytest.approx(0.15)
     for how in "mean", "blur", "self:1":
@@ -253,7 +284,8 @@ def test_a_damaged_image_is_named_and_not_stored(tmp_path, capsys):
     line = f"compress {root} --split all --profile smoke --method random --keep 1 --out {tmp_path/'set'}".split()
     assert main(line) == 2
     err = capsys.readouterr().err
-    assert f"{broken[0]} is damaged" in err and err.count("\n") == 1 and sorted(p.name for p in tmp_path.iterdir()) == ["in"]
+    assert f"{broken[0]} is damaged" in err and err.count("\n") == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in"]
     for path in broken: path.unlink()
     assert main(line) == 0 and len(load(tmp_path/"set")) == 55
 
@@ -263,5 +295,7 @@ def test_numbers_of_bins_do_not_wrap(tmp_path, digits, bins):
     few = digits.subset(range(4))
     numbers = np.array([0, 1, bins - 1, bins])
     opened = load(save(tmp_path/"set", few, bins=numbers))
-    assert (opened.bins == numbers).all() and (load(save(tmp_path/"again", few, bins=numbers % 100)).bins == numbers % 100).all()
-    assert datasets.load_dataset(str(tmp_path/"set"), split="train", cache_dir=str(tmp_path/"cache"))["bin"][:] == numbers.tolist()
+    again = load(save(tmp_path/"again", few, bins=numbers % 100))
+    assert (opened.bins == numbers).all() and (again.bins == numbers % 100).all()
+    table = datasets.load_dataset(str(tmp_path/"set"), split="train", cache_dir=str(tmp_path/"cache"))
+    assert table["bin"][:] == numbers.tolist()
