@@ -98,7 +98,7 @@ def _run(driver, function, *args, **options):
 class _Workers:
     "The workers of a Ray, and how work is cut and sent to them."
     def __init__(self,
-        address="auto", # host:port of a running cluster; "auto" joins one that runs on this machine, or starts a local one
+        address="auto", # host:port of a running cluster; "auto" joins one that runs here, or starts a local one
     ):
         "Raises `ValueError` for an address that is none, `ConnectionError` for one where nothing answers."
         _check_address(address)
@@ -186,16 +186,19 @@ class Cluster(_Workers):
     def graphcut_bins(self, features, labels=None, n_bins=10, *, progress=False)->list:
         "As `adq.bins.graphcut_bins`: a task for each class."
         pools = zip(*class_pools(features, labels, n_bins))
-        return join_bins(self._tasks(bin_pool, ((np.asarray(features[p]), p, sizes) for p, sizes in pools), "bins", progress))
+        calls = ((np.asarray(features[pool]), pool, sizes) for pool, sizes in pools)
+        return join_bins(self._tasks(bin_pool, calls, "bins", progress))
 
     def texture_level(self, images, patch=32)->np.ndarray:
         "As `adq.texture.texture_level`: a task for some thousand images."
         chunks = self._chunks(len(images), images_at_once(images.shape) if images.in_memory else 1)
-        return np.concatenate(self._tasks(_texture, ((self._share(images), *chunk, patch) for chunk in chunks), "texture"))
+        calls = ((self._share(images), *chunk, patch) for chunk in chunks)
+        return np.concatenate(self._tasks(_texture, calls, "texture"))
 
     def diversity(self, features, views, bins, *, device="auto", progress=False, **options)->np.ndarray:
         "As `adq.diversity.diversity`: a task for each bin."
         scale, device = moments(features), self.pick_device(device)
         calls = ((np.asarray(features[b]), np.asarray(views[b]), np.arange(len(b)), scale, device) for b in bins)
-        return np.array(self._tasks(score_bin, calls, "diversity", progress, gpus=int(device.type == "cuda"), **options))
+        gpus = int(device.type == "cuda")
+        return np.array(self._tasks(score_bin, calls, "diversity", progress, gpus, **options))
 
