@@ -20,15 +20,20 @@ from .features import encode_batches, gather
 from .settings import pick_device, seeded
 from .texture import images_at_once, texture_level
 
+
 # %% ../nbs/tools/01_cluster.ipynb #fdb77360
 class Driver:
-    "What a worker takes over from the process that calls: its folder, and how many threads each library has, on which the last bits of a sum depend."
+    """What a worker takes over from the process that calls: its folder, and how many threads each library has,
+    on which the last bits of a sum depend."""
     def __init__(self):
-        self.folder, self.torch, self.others = os.getcwd(), torch.get_num_threads(), {m["prefix"]: m["num_threads"] for m in threadpool_info()}
+        self.folder, self.torch = os.getcwd(), torch.get_num_threads()
+        self.others = {m["prefix"]: m["num_threads"] for m in threadpool_info()}
 
     def take_over(self):
         if os.path.isdir(self.folder): os.chdir(self.folder) # relative paths of images
-        torch.set_num_threads(self.torch); threadpool_limits(self.others)
+        torch.set_num_threads(self.torch)
+        threadpool_limits(self.others)
+
 
 # %% ../nbs/tools/01_cluster.ipynb #439f0681
 batch_size = 256 # of `extract_features`
@@ -36,50 +41,68 @@ batch_size = 256 # of `extract_features`
 class _Encoder:
     "A worker of the pool: encodes rows of the images as `extract_features` would in its place."
     def __init__(self, driver, shared, device, seed, **encode):
-        self.driver, self.shared, self.device, self.seed, self.encode, self.network = driver, shared, device, seed, encode, None
+        self.driver, self.shared, self.device, self.seed, self.encode = driver, shared, device, seed, encode
+        self.network = None
 
     def _start(self):
         self.driver.take_over()
         if self.network: return
         images, network = ray.get([self.shared["images"], self.shared["network"]])
-        self.images, self.network, self.drawn, self.seeding = images, network.to(self.device), 0, contextlib.ExitStack()
+        self.images, self.network, self.drawn = images, network.to(self.device), 0
+        self.seeding = contextlib.ExitStack()
         self.seeding.enter_context(seeded(self.seed, self.device))
 
     def _draw_up_to(self, start):
-        "Bring torch's generator to where the batch at `start` finds it. How much a batch draws depends on its length alone, so tiny images will do."
-        if start < self.drawn: torch.manual_seed(self.seed); self.drawn = 0
-        for _ in range(self.drawn, start, batch_size): self.encode["transform"](torch.zeros(batch_size, 1, 2, 2, dtype=torch.uint8, device=self.device))
+        """Bring torch's generator to where the batch at `start` finds it.
+        How much a batch draws depends on its length alone, so tiny images will do."""
+        if start < self.drawn:
+            torch.manual_seed(self.seed)
+            self.drawn = 0
+        tiny = torch.zeros(batch_size, 1, 2, 2, dtype=torch.uint8, device=self.device)
+        for _ in range(self.drawn, start, batch_size): self.encode["transform"](tiny)
 
     def __call__(self, rows):
         start, stop = int(rows["start"][0]), int(rows["stop"][0])
         try:
             self._start()
             if self.encode["transform"]: self._draw_up_to(start)
-            parts = [part for part, in encode_batches(self.images, self.network, order=np.arange(start, stop), batch_size=batch_size, **self.encode)]
-        except (ValueError, OSError) as e: return dict(error=[str(e)]) # Ray Data would hide it in a page of its own words
+            order = np.arange(start, stop)
+            encoded = encode_batches(self.images, self.network, order=order, batch_size=batch_size, **self.encode)
+            parts = [part for part, in encoded]
+        except (ValueError, OSError) as e:
+            return dict(error=[str(e)]) # Ray Data would hide it in a page of its own words
         self.drawn = stop
-        return dict(row=np.arange(start, stop), features=np.concatenate(parts))
+        return dict(row=order, features=np.concatenate(parts))
+
 
 # %% ../nbs/tools/01_cluster.ipynb #97408879
+def _check_address(address):
+    "Raises `ValueError` for an address that is none, `ConnectionError` for one where nothing answers."
+    if address == "auto": return
+    if not re.fullmatch(r"[^/\s]+:\d+", address):
+        raise ValueError(f"cluster is '{address}'; expected auto, or host:port of a running Ray cluster")
+    if ray.is_initialized() and (joined := ray.get_runtime_context().gcs_address) != address:
+        raise ValueError(f"cluster is '{address}' and this process has joined '{joined}'; expected that or auto")
+    host, _, port = address.rpartition(":")
+    try: socket.create_connection((host.strip("[]"), int(port)), timeout=10).close() # Ray itself would try for minutes
+    except (OSError, OverflowError) as e:
+        raise ConnectionError(f"cluster '{address}' does not answer ({e}); "
+                              "expected host:port as `ray start` prints it, or auto") from e
+
+
+# %% ../nbs/tools/01_cluster.ipynb #a05ccfc8
 def _run(driver, function, *args, **options):
     driver.take_over()
     return function(*args, **options)
 
-def _texture(images, start, stop, patch): return texture_level(images.subset(np.arange(start, stop)), patch)
-
-class Cluster:
-    "Features, bins and scores on the machines of a Ray cluster, for `compress(where=...)`. As a context manager it stops a Ray that it started."
+class _Workers:
+    "The workers of a Ray, and how work is cut and sent to them."
     def __init__(self,
-        address="auto", # host:port of a running cluster; "auto" joins one that runs on this machine, or starts a local one
+        address="auto", # host:port of a running cluster; "auto" joins one that runs here, or starts a local one
     ):
         "Raises `ValueError` for an address that is none, `ConnectionError` for one where nothing answers."
+        _check_address(address)
         self.address, self.started, self.shared = address, False, {}
-        if address == "auto": return
-        if not re.fullmatch(r"[^/\s]+:\d+", address): raise ValueError(f"cluster is '{address}'; expected auto, or host:port of a running Ray cluster")
-        if ray.is_initialized() and (joined := ray.get_runtime_context().gcs_address) != address: raise ValueError(f"cluster is '{address}' and this process has joined '{joined}'; expected that or auto")
-        host, _, port = address.rpartition(":")
-        try: socket.create_connection((host.strip("[]"), int(port)), timeout=10).close() # Ray itself would try for minutes
-        except (OSError, OverflowError) as e: raise ConnectionError(f"cluster '{address}' does not answer ({e}); expected host:port as `ray start` prints it, or auto") from e
 
     def __enter__(self): return self
     def __exit__(self, *error): self.close()
@@ -91,24 +114,24 @@ class Cluster:
 
     def _join(self):
         if ray.is_initialized(): return
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0"); os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-        ray.init(None if self.address == "auto" else self.address, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+        ray.init(None if self.address == "auto" else self.address, include_dashboard=False, logging_level="ERROR",
+                 log_to_driver=False)
         self.started = True
 
     def _resources(self):
         "CPUs of a worker, and how many such workers there is room for."
         self._join()
-        cpus = min([torch.get_num_threads(), *(c for n in ray.nodes() if n["Alive"] and (c := n["Resources"].get("CPU")))])
+        each = [cpus for node in ray.nodes() if node["Alive"] and (cpus := node["Resources"].get("CPU"))]
+        cpus = min([torch.get_num_threads(), *each])
         return cpus, max(1, int(ray.cluster_resources().get("CPU", 0)//cpus))
-
-    def pick_device(self, device="auto"):
-        "Device of the workers, `torch.device`."
-        self._join()
-        return torch.device("cuda" if ray.cluster_resources().get("GPU") else "cpu") if str(device) == "auto" else torch.device(pick_device(device).type)
 
     def _share(self, images):
         "A copy of the images, or of the places they are read from, for every machine that needs it."
-        if id(images) not in self.shared: self.shared = {id(images): (images, ray.put(ImageData(images.images, images.labels, images.classes)))}
+        if id(images) not in self.shared:
+            copied = ray.put(ImageData(images.images, images.labels, images.classes))
+            self.shared = {id(images): (images, copied)}
         return self.shared[id(images)][1]
 
     def _chunks(self, n, multiple):
@@ -119,10 +142,31 @@ class Cluster:
     def _tasks(self, function, calls, name, progress=False, gpus=0, **options):
         "Results of the function for each of the calls, in order, each as a task."
         task, driver = ray.remote(_run).options(num_cpus=self._resources()[0], num_gpus=gpus), ray.put(Driver())
-        try: return [ray.get(result) for result in tqdm([task.remote(driver, function, *args, **options) for args in calls], name, disable=None if progress else True, leave=False)]
+        try:
+            sent = [task.remote(driver, function, *args, **options) for args in calls]
+            return [ray.get(result) for result in tqdm(sent, name, disable=None if progress else True, leave=False)]
         except RayTaskError as e: raise e.cause from e
 
-    def extract_features(self, images, network, *, returns="embedding", transform=None, device="auto", seed=0, out=None, dtype="float32", progress=False):
+
+# %% ../nbs/tools/01_cluster.ipynb #782f1fb2
+def _checked(batches):
+    for batch in batches:
+        if "error" in batch: raise ValueError(batch["error"][0])
+        yield int(batch["row"][0]), [batch["features"]]
+
+def _texture(images, start, stop, patch): return texture_level(images.subset(np.arange(start, stop)), patch)
+
+class Cluster(_Workers):
+    """Features, bins and scores on the machines of a Ray cluster, for `compress(where=...)`.
+    As a context manager it stops a Ray that it started."""
+    def pick_device(self, device="auto")->torch.device: # of the workers
+        "A GPU where the cluster has any, or the kind of device that is asked for."
+        self._join()
+        if str(device) != "auto": return torch.device(pick_device(device).type)
+        return torch.device("cuda" if ray.cluster_resources().get("GPU") else "cpu")
+
+    def extract_features(self, images, network, *, returns="embedding", transform=None, device="auto", seed=0, out=None,
+                         dtype="float32", progress=False)->np.ndarray:
         "As `adq.features.extract_features`, embedding or pooled."
         (cpus, workers), device = self._resources(), self.pick_device(device)
         gpus = dict(num_gpus=1) if device.type == "cuda" else {}
@@ -132,28 +176,29 @@ class Cluster:
         options.enable_progress_bars, options.print_on_execution_start = False, False
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         chunks = [dict(start=start, stop=stop) for start, stop in self._chunks(len(images), batch_size)]
+        pool = ray.data.ActorPoolStrategy(min_size=1, max_size=workers, initial_size=min(workers, len(chunks)))
+        encode = dict(returns=returns, transform=transform, dtype=dtype)
         encoded = ray.data.from_items(chunks, override_num_blocks=len(chunks)).map_batches(
-            _Encoder, batch_size=1, compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers, initial_size=min(workers, len(chunks))), num_cpus=cpus, **gpus,
-            fn_constructor_kwargs=dict(driver=Driver(), shared=shared, device=device, seed=seed, returns=returns, transform=transform, dtype=dtype))
+            _Encoder, batch_size=1, compute=pool, num_cpus=cpus, **gpus,
+            fn_constructor_kwargs=dict(driver=Driver(), shared=shared, device=device, seed=seed, **encode))
         return gather(_checked(encoded.iter_batches(batch_size=None)), len(images), out, progress)[0]
 
-    def graphcut_bins(self, features, labels=None, n_bins=10, *, progress=False):
+    def graphcut_bins(self, features, labels=None, n_bins=10, *, progress=False)->list:
         "As `adq.bins.graphcut_bins`: a task for each class."
-        calls = ((np.asarray(features[pool]), pool, sizes) for pool, sizes in zip(*class_pools(features, labels, n_bins)))
+        pools = zip(*class_pools(features, labels, n_bins))
+        calls = ((np.asarray(features[pool]), pool, sizes) for pool, sizes in pools)
         return join_bins(self._tasks(bin_pool, calls, "bins", progress))
 
-    def texture_level(self, images, patch=32):
-        "As `adq.texture.texture_level`."
+    def texture_level(self, images, patch=32)->np.ndarray:
+        "As `adq.texture.texture_level`: a task for some thousand images."
         chunks = self._chunks(len(images), images_at_once(images.shape) if images.in_memory else 1)
-        return np.concatenate(self._tasks(_texture, ((self._share(images), *chunk, patch) for chunk in chunks), "texture"))
+        calls = ((self._share(images), *chunk, patch) for chunk in chunks)
+        return np.concatenate(self._tasks(_texture, calls, "texture"))
 
-    def diversity(self, features, views, bins, *, device="auto", progress=False, **options):
+    def diversity(self, features, views, bins, *, device="auto", progress=False, **options)->np.ndarray:
         "As `adq.diversity.diversity`: a task for each bin."
         scale, device = moments(features), self.pick_device(device)
         calls = ((np.asarray(features[b]), np.asarray(views[b]), np.arange(len(b)), scale, device) for b in bins)
-        return np.array(self._tasks(score_bin, calls, "diversity", progress, gpus=int(device.type == "cuda"), **options))
+        gpus = int(device.type == "cuda")
+        return np.array(self._tasks(score_bin, calls, "diversity", progress, gpus, **options))
 
-def _checked(batches):
-    for batch in batches:
-        if "error" in batch: raise ValueError(batch["error"][0])
-        yield int(batch["row"][0]), [batch["features"]]

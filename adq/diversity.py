@@ -14,26 +14,27 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from .settings import check_positive, free_memory, pick_device, seeded, threads_for
+from .settings import check_choice, check_positive, free_memory, pick_device, seeded, threads_for
 
 # %% ../nbs/method/04_diversity.ipynb #4e0d5247
 def augment_view(
     pixels,      # uint8 (B, C, H, W)
     degrees=15,  # largest rotation
     colour=0.4,  # largest relative change of brightness, contrast and saturation
-):               # uint8 (B, C, H, W)
+)->torch.Tensor: # uint8 (B, C, H, W)
     "A random view of each image: rotation, mirror image, colour. Draws from torch's generator of the device."
     draw = lambda low, high: torch.empty(len(pixels), 1, 1, 1, device=pixels.device).uniform_(low, high)
     angle = draw(-degrees, degrees).flatten().deg2rad()
     mirror = (draw(-1, 1) < 0).flatten().float()*2 - 1
     aspect = pixels.shape[3]/pixels.shape[2] # affine_grid measures each axis by its own half side
-    turn = torch.stack([angle.cos()*mirror, -angle.sin()/aspect, angle.sin()*mirror*aspect, angle.cos()], 1).view(-1, 2, 2)
+    turn = [angle.cos()*mirror, -angle.sin()/aspect, angle.sin()*mirror*aspect, angle.cos()]
+    turn = torch.stack(turn, 1).view(-1, 2, 2)
     grid = F.affine_grid(F.pad(turn, (0, 1)), list(pixels.shape), align_corners=False)
     x = F.grid_sample(pixels.float()/255, grid, padding_mode="reflection", align_corners=False)
     x = x*draw(1 - colour, 1 + colour)
-    for mean in (lambda x: x.mean((1, 2, 3), keepdim=True), lambda x: x.mean(1, keepdim=True)): # contrast, saturation
+    for axes in (1, 2, 3), 1: # contrast, saturation
         strength = draw(1 - colour, 1 + colour)
-        x = x*strength + mean(x)*(1 - strength)
+        x = x*strength + x.mean(axes, keepdim=True)*(1 - strength)
     return (x.clamp(0, 1)*255).round().to(torch.uint8)
 
 # %% ../nbs/method/04_diversity.ipynb #17320948
@@ -46,15 +47,16 @@ class Discriminator(nn.Module):
     def forward(self, x): return F.normalize(self.layers(x), dim=1)
 
 def contrastive_loss(
-    z,          # unit vectors (B, K) of the images
-    z_plus,     # unit vectors (B, K) of their positive views
-    temperature,
-):              # scalar
+    z,           # unit vectors (B, K) of the images
+    z_plus,      # unit vectors (B, K) of their positive views
+    temperature, # τ
+)->torch.Tensor: # scalar
     "InfoNCE: the positive view against all other images of the batch."
     positive = (z*z_plus).sum(1)/temperature
     negative = (z @ z.T/temperature).fill_diagonal_(-math.inf)
     return (torch.logaddexp(positive, negative.logsumexp(1)) - positive).mean()
 
+# %% ../nbs/method/04_diversity.ipynb #b789168e
 def train_discriminator(
     x,               # float (n, D): encoded images; or anything with a shape and a device whose rows are such
     x_plus,          # float (n, D): their encoded positive views
@@ -64,7 +66,7 @@ def train_discriminator(
     batch_size=256,
     lr=1e-3,         # of Adam
     seed=0,
-):                   # `Discriminator` in evaluation mode
+)->Discriminator:    # in evaluation mode
     "Train d on one bin, from the same start for the same seed."
     with seeded(seed, x.device), threads_for(2*batch_size*256*x.shape[1]): # its first layer
         d = Discriminator(x.shape[1]).to(x.device)
@@ -73,7 +75,9 @@ def train_discriminator(
             for rows in torch.randperm(len(x), device=x.device).split(batch_size):
                 if len(rows) < 2: continue # no negative
                 loss = contrastive_loss(d(x[rows]), d(x_plus[rows]), temperature)
-                optimizer.zero_grad(set_to_none=True); loss.backward(); optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                optimizer.step()
     return d.eval()
 
 # %% ../nbs/method/04_diversity.ipynb #b47028f3
@@ -82,9 +86,12 @@ def contrastive_diversity(
     z_plus,      # float (n, K): d(x⁺)
     temperature=0.07,
     rows=1024,   # images compared with all others at a time
-):               # float <= 0
-    "Eq. 5 from the discriminator's outputs. Raises `ValueError` for fewer than two images or views that do not match them."
-    if len(z) < 2 or z.shape != z_plus.shape: raise ValueError(f"z and z_plus have shapes {tuple(z.shape)} and {tuple(z_plus.shape)}; expected two equal ones of at least 2 rows")
+)->float:        # <= 0
+    """Eq. 5 from the discriminator's outputs.
+    Raises `ValueError` for fewer than two images or views that do not match them."""
+    if len(z) < 2 or z.shape != z_plus.shape:
+        raise ValueError(f"z and z_plus have shapes {tuple(z.shape)} and {tuple(z_plus.shape)}; "
+                         "expected two equal ones of at least 2 rows")
     check_positive("temperature", temperature)
     z, z_plus = F.normalize(z.double(), dim=1), F.normalize(z_plus.double(), dim=1)
     positive, total = (z*z_plus).sum(1)/temperature, torch.zeros((), dtype=torch.float64, device=z.device)
@@ -103,29 +110,37 @@ def diversity_score(
     epochs=10,       # of the discriminator
     seed=0,
     device="auto",
-    variant="paper", # "paper": Eq. 4–5 with a trained discriminator; "authors": 1 / mean cosine similarity with an untrained one
-):                   # float
+    variant="paper", # "paper": Eq. 4–5, d trained; "authors": 1 / mean cosine similarity, d untrained
+)->float:
     "Diversity score DS of one bin. Raises `ValueError` for fewer than two images or views that do not match them."
-    if np.shape(x) != np.shape(x_plus) or np.ndim(x) != 2 or len(x) < 2: raise ValueError(f"x and x_plus have shapes {np.shape(x)} and {np.shape(x_plus)}; expected two equal ones (n, D) with n at least 2")
-    everyone, same, device = np.arange(len(x)), (np.zeros(1, np.float32), np.ones(1, np.float32)), pick_device(device)
-    return _score(_Rows(x, everyone, *same, device), _Rows(x_plus, everyone, *same, device), temperature, epochs, seed, variant)
+    if np.shape(x) != np.shape(x_plus) or np.ndim(x) != 2 or len(x) < 2:
+        raise ValueError(f"x and x_plus have shapes {np.shape(x)} and {np.shape(x_plus)}; "
+                         "expected two equal ones (n, D) with n at least 2")
+    everyone, device = np.arange(len(x)), pick_device(device)
+    as_it_is = np.zeros(1, np.float32), np.ones(1, np.float32)
+    views = (_Standardised(f, everyone, *as_it_is, device) for f in (x, x_plus))
+    return _score(*views, temperature, epochs, seed, variant)
 
+# %% ../nbs/method/04_diversity.ipynb #33278abb
 def _score(x, x_plus, temperature=0.07, epochs=10, seed=0, variant="paper"):
-    if variant not in ("paper", "authors"): raise ValueError(f"variant '{variant}' is unknown; expected paper or authors")
+    check_choice("variant", variant, ("paper", "authors"))
     check_positive("temperature", temperature)
-    d = train_discriminator(x, x_plus, temperature=temperature, epochs=epochs if variant == "paper" else 0, seed=seed)
+    epochs = epochs if variant == "paper" else 0
+    d = train_discriminator(x, x_plus, temperature=temperature, epochs=epochs, seed=seed)
     with torch.inference_mode():
-        z, z_plus = (torch.cat([d(v[rows]).double() for rows in torch.arange(len(v), device=v.device).split(4096)]) for v in (x, x_plus))
+        blocks = torch.arange(len(x), device=x.device).split(4096)
+        z, z_plus = (torch.cat([d(v[rows]).double() for rows in blocks]) for v in (x, x_plus))
         if variant == "paper": return contrastive_diversity(z, z_plus, temperature)
         n = 2*len(z)
         similarity = ((torch.cat([z, z_plus]).sum(0)**2).sum().item() - n)/(n*(n - 1))
-        if similarity <= 0: raise ValueError(f"the mean cosine similarity is {similarity:.3g}; the authors' score is defined for positive ones only")
-        return 1/similarity
+        if similarity > 0: return 1/similarity
+        raise ValueError(f"the mean cosine similarity is {similarity:.3g}; "
+                         "the authors' score is defined for positive ones only")
 
 # %% ../nbs/method/04_diversity.ipynb #ef672825
 resident_share = 0.2 # of a device's free memory that the features of a bin may take
 
-class _Rows:
+class _Standardised:
     "Rows of an array, standardised, as float32 tensors on a device."
     def __init__(self, features, indices, mean, std, device):
         self.features, self.indices, self.mean, self.std, self.device = features, indices, mean, std, device
@@ -134,23 +149,25 @@ class _Rows:
 
     def __len__(self): return len(self.indices)
 
-    def __getitem__(self, rows): return self._read(self.indices[rows.cpu().numpy()]) if self.whole is None else self.whole[rows]
+    def __getitem__(self, rows):
+        return self._read(self.indices[rows.cpu().numpy()]) if self.whole is None else self.whole[rows]
 
     def _read(self, indices):
         x, order = np.empty((len(indices), self.shape[1]), np.float32), np.argsort(indices)
-        for start in range(0, len(order), 4096):
-            part = order[start:start+4096]
-            x[part] = self.features[indices[part]]
-        x -= self.mean; x /= self.std
-        if not np.isfinite(x).all(): raise ValueError("features or views have a value that is not finite; expected finite numbers")
+        for part in np.split(order, range(4096, len(order), 4096)): x[part] = self.features[indices[part]]
+        x -= self.mean
+        x /= self.std
+        if not np.isfinite(x).all():
+            raise ValueError("features or views have a value that is not finite; expected finite numbers")
         return torch.from_numpy(x).to(self.device)
 
+# %% ../nbs/method/04_diversity.ipynb #d9930f4b
 def moments(
     features, # float (N, D), may be memory-mapped
-):            # pair of float32 (D,)
+)->tuple:     # pair of float32 (D,)
     "Mean and standard deviation of each dimension."
-    sums = sum(np.stack([part.sum(0), (part**2).sum(0)]) for part in (features[i:i+4096].astype(np.float64) for i in range(0, len(features), 4096)))
-    mean, square = sums/len(features)
+    parts = (features[i:i+4096].astype(np.float64) for i in range(0, len(features), 4096))
+    mean, square = sum(np.stack([part.sum(0), (part**2).sum(0)]) for part in parts)/len(features)
     return mean.astype(np.float32), np.sqrt((square - mean**2).clip(1e-12)).astype(np.float32)
 
 def score_bin(
@@ -160,10 +177,11 @@ def score_bin(
     scale,     # pair of float32 (D,), as `moments` gives it for the whole set
     device,    # `torch.device`
     **options, # of `diversity_score`
-):             # float
+)->float:
     "DS of one bin, standardised by the scale."
-    return _score(*(_Rows(f, np.asarray(indices), *scale, device) for f in (features, views)), **options)
+    return _score(*(_Standardised(f, np.asarray(indices), *scale, device) for f in (features, views)), **options)
 
+# %% ../nbs/method/04_diversity.ipynb #20e55605
 def diversity(
     features,        # float (N, D) of all images, may be memory-mapped
     views,           # float (N, D) of their positive views, the same
@@ -172,9 +190,11 @@ def diversity(
     device="auto",
     progress=False,
     **options,       # of `diversity_score`
-):                   # float64 array (m,)
-    "DS of every bin. Dimensions are standardised over the whole set first, so that no feature map counts for more because of its scale."
+)->np.ndarray:       # float64 (m,)
+    """DS of every bin. Dimensions are standardised over the whole set first, so that no feature map counts for more
+    because of its scale."""
     small = [n for n, b in enumerate(bins) if len(b) < 2]
     if small: raise ValueError(f"bin {small[0]} has {len(bins[small[0]])} images; expected at least 2 to compare")
     scale, device = moments(features), pick_device(device)
-    return np.array([score_bin(features, views, b, scale, device, **options) for b in tqdm(bins, "diversity", unit="bin", disable=None if progress else True, leave=False)])
+    bar = tqdm(bins, "diversity", unit="bin", disable=None if progress else True, leave=False)
+    return np.array([score_bin(features, views, b, scale, device, **options) for b in bar])

@@ -10,12 +10,12 @@ import numpy as np, torch
 from torch.nn import functional as F
 
 from .data import ImageData, Mapped, decode
-from .settings import check_whole
+from .settings import check_choice, check_whole
 
 # %% ../nbs/method/03_texture.ipynb #cdc30367
 def sobel(
     grey, # float (N, H, W)
-):        # pair of float (N, H, W): horizontal and vertical derivative
+)->tuple: # pair of float (N, H, W): horizontal and vertical derivative
     "Sobel derivatives with a mirrored border; a side of one pixel is its own mirror image."
     p = grey[:, None]
     for axis, pad in ((3, (1, 1, 0, 0)), (2, (0, 0, 1, 1))):
@@ -29,10 +29,12 @@ _luma = torch.tensor([0.299, 0.587, 0.114]) # weights of red, green, blue (ITU-R
 
 def grey(
     pixels, # uint8 tensor (N, 1 or 3, H, W)
-):          # float tensor (N, H, W) in [0, 1]
+)->torch.Tensor: # float (N, H, W) in [0, 1]
     "Brightness of each pixel."
-    return pixels[:, 0].float()/255 if pixels.shape[1] == 1 else torch.einsum("nchw,c->nhw", pixels.float(), _luma.to(pixels.device))/255
+    if pixels.shape[1] == 1: return pixels[:, 0].float()/255
+    return torch.einsum("nchw,c->nhw", pixels.float(), _luma.to(pixels.device))/255
 
+# %% ../nbs/method/03_texture.ipynb #64e135b1
 def _check_pixels(images, patch):
     check_whole("patch", patch, 2)
     pixels = torch.as_tensor(images)
@@ -51,31 +53,34 @@ def _level(pixels, patch, variant):
     x, y = sobel(patches)
     return torch.hypot(x, y).view(n, -1).mean(1, dtype=torch.float64)
 
+# %% ../nbs/method/03_texture.ipynb #f928ca0e
 def images_at_once(
     shape, # (C, H, W)
-):         # int
+)->int:
     "Images of a set in memory that `texture_level` takes together: a million pixels at a time stay in the cache."
     return max(1, 2**20//(shape[1]*shape[2]))
 
 def texture_level(
     images,          # uint8 tensor or array (N, C, H, W), or `ImageData` of any sizes
-    patch=32,        # patch side L in pixels; a side shorter than L is one patch, what is left of full patches at the right and bottom is not looked at
-    variant="paper", # "paper": Sobel magnitude per patch; "authors": half the sum of absolute derivatives, on the whole image
-):                   # float64 array (N,)
-    "Texture level T of each image (Eq. 3), mean over its patches, grey in [0, 1]. Raises `ValueError` on any other dtype or number of axes."
-    if variant not in ("paper", "authors"): raise ValueError(f"variant '{variant}' is unknown; expected paper or authors")
+    patch=32,        # patch side L in pixels; a shorter side is one patch, a rest at the right or bottom is left out
+    variant="paper", # "paper": Sobel magnitude by patch; "authors": half the sum of absolute derivatives, whole image
+)->np.ndarray:       # float64 (N,)
+    """Texture level T of each image (Eq. 3), mean over its patches, grey in [0, 1].
+    Raises `ValueError` on any other dtype or number of axes."""
+    check_choice("variant", variant, ("paper", "authors"))
     if isinstance(images, ImageData) and not images.in_memory:
         level = lambda pixels: _level(_check_pixels(pixels[None], patch), patch, variant)
         return torch.cat(list(decode(Mapped(images.images, level), 16, torch.cat))).numpy()
     pixels = _check_pixels(images.images if isinstance(images, ImageData) else images, patch)
-    return torch.cat([_level(part, patch, variant) for part in pixels.split(images_at_once(pixels.shape[1:]))]).cpu().numpy()
+    parts = pixels.split(images_at_once(pixels.shape[1:]))
+    return torch.cat([_level(part, patch, variant) for part in parts]).cpu().numpy()
 
 # %% ../nbs/method/03_texture.ipynb #63e29214
 def representativeness(
     texture, # float (N,): texture level of each image
     bins,    # list of m index arrays
-):           # float64 array (m,)
-    "RS of each bin: the mean texture level of its images (all images of a set have equally many patches)."
+)->np.ndarray: # float64 (m,)
+    "RS of each bin: the mean texture level of its images, each of which counts once, however many patches it has."
     empty = [n for n, b in enumerate(bins) if len(b) == 0]
     if empty: raise ValueError(f"bin {empty[0]} is empty; expected at least one image in each")
     return np.array([np.mean(np.asarray(texture)[b]) for b in bins])

@@ -16,7 +16,8 @@ def counts(images): return np.bincount(images.labels, minlength=len(images.class
     ("train2017", "val2017"), ("my-train", "my-dev"), ("seg.train", "Evaluation 1"),
 ])
 def test_split_folders_by_the_words_of_the_library_datasets(tmp_path, write_tree, train, test):
-    write_tree(tmp_path/train); write_tree(tmp_path/test, each=2)
+    write_tree(tmp_path/train)
+    write_tree(tmp_path/test, each=2)
     parts = [load_images(tmp_path, split) for split in ("train", "test")]
     assert [(counts(p), p.classes, p.notes) for p in parts] == [([n, n], ["cat", "dog"], []) for n in (4, 2)]
 
@@ -30,7 +31,8 @@ def test_of_three_splits_the_test_part_is_test_where_it_has_labels(tmp_path, wri
     for name, each in ("train", 4), ("val", 3), ("test", 2): write_tree(tmp_path/name, each=each)
     images = load_images(tmp_path, "test")
     assert counts(images) == [2, 2] and images.notes == [f"'{tmp_path}/val' is not read: the test part is 'test'"]
-    shutil.rmtree(tmp_path/"test"); write_tree(tmp_path, classes=("test",), each=5)
+    shutil.rmtree(tmp_path/"test")
+    write_tree(tmp_path, classes=("test",), each=5)
     images = load_images(tmp_path, "test")
     assert counts(images) == [3, 3]
     assert images.notes == [f"'{tmp_path}/test' is not read: it has no folder of a class of train, "
@@ -92,7 +94,8 @@ def test_links_are_followed_and_loops_are_not(tmp_path, write_tree):
 
 
 def test_what_systems_and_tools_leave_is_left_out(tmp_path, write_tree):
-    write_tree(tmp_path); write_tree(tmp_path/"cat", classes=(".ipynb_checkpoints", ".cache", "__MACOSX"))
+    write_tree(tmp_path)
+    write_tree(tmp_path/"cat", classes=(".ipynb_checkpoints", ".cache", "__MACOSX"))
     write_tree(tmp_path, classes=(".ipynb_checkpoints", "__MACOSX", "@eaDir"))
     for name in ".DS_Store", "cat/.DS_Store", "cat/._0.png", "cat/Thumbs.db", "dog/desktop.ini", "__MACOSX/._cat":
         (tmp_path/name).write_bytes(b"\0\5\x16\7")
@@ -154,7 +157,8 @@ def test_images_beside_parquet_files_are_noted(tmp_path, write_tree):
     write_tree(tmp_path, classes=("assets",))
     pictures = [(tmp_path/"assets"/f"{i}.png").read_bytes() for i in range(4)]
     table = datasets.Dataset.from_dict({"image": [dict(bytes=b, path=None) for b in pictures], "label": [0, 1, 0, 1]})
-    (tmp_path/"data").mkdir(); table.cast_column("image", datasets.Image()).to_parquet(tmp_path/"data"/"train.parquet")
+    (tmp_path/"data").mkdir()
+    table.cast_column("image", datasets.Image()).to_parquet(tmp_path/"data"/"train.parquet")
     images = load_images(tmp_path, "all")
     assert counts(images) == [2, 2] and f"'{tmp_path}/assets' is not read" in images.notes[-1]
 
@@ -163,6 +167,7 @@ def test_a_test_folder_without_images(tmp_path, write_tree):
     write_tree(tmp_path/"train")
     for c in "cat", "dog": (tmp_path/"test"/c).mkdir(parents=True)
     with pytest.raises(ValueError, match="has no images; expected at least one"): load_images(tmp_path, "test")
-    shutil.rmtree(tmp_path/"test"); (tmp_path/"test").mkdir()
+    shutil.rmtree(tmp_path/"test")
+    (tmp_path/"test").mkdir()
     assert load_images(tmp_path).notes == [f"'{tmp_path}/test' is not read: it has no folder of a class of train, "
                                            "and the test part is drawn from train"]

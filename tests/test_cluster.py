@@ -18,7 +18,8 @@ from adq.pipeline import compress
     ("ray://127.0.0.1:1", "cluster is 'ray://127.0.0.1:1'; expected auto, or host:port"),
 ])
 def test_bad_address(capsys, tmp_path, address, words):
-    code, out, err = main(["compress", "digits", "--profile", "smoke", "--cluster", address, "--out", str(tmp_path/"o")]), *capsys.readouterr()
+    command = ["compress", "digits", "--profile", "smoke", "--cluster", address, "--out", str(tmp_path/"o")]
+    code, out, err = main(command), *capsys.readouterr()
     assert code == 2 and out == "" and err.startswith("adq: error: ") and words in err and err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
@@ -27,7 +28,8 @@ def test_without_ray(capsys, tmp_path, monkeypatch):
     monkeypatch.delitem(sys.modules, "adq.cluster", raising=False)
     monkeypatch.setitem(sys.modules, "ray", None)
     assert main(["compress", "digits", "--profile", "smoke", "--cluster", "auto", "--out", str(tmp_path/"o")]) == 2
-    assert capsys.readouterr().err == "adq: error: --cluster needs Ray, which is not installed; pip install 'adq[cluster]'\n"
+    said = "adq: error: --cluster needs Ray, which is not installed; pip install 'adq[cluster]'\n"
+    assert capsys.readouterr().err == said
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +48,8 @@ def stages(folder): return {p.name: p.read_bytes() for p in folder.glob("*.npy")
 def test_same_as_on_one_machine(capsys, tmp_path, two_workers):
     about = {}
     for name, cluster in dict(one=[], two=["--cluster", "auto"]).items():
-        assert main(["compress", "digits", "--profile", "smoke", "--out", str(tmp_path/name), "--work", str(tmp_path/f"{name}.work"), *cluster]) == 0
+        folders = ["--out", str(tmp_path/name), "--work", str(tmp_path/f"{name}.work")]
+        assert main(["compress", "digits", "--profile", "smoke", *folders, *cluster]) == 0
         about[name] = json.loads((tmp_path/name/"compressed.json").read_text())
     assert stages(tmp_path/"one.work") == stages(tmp_path/"two.work") and len(stages(tmp_path/"one.work")) == 5
     for key in "rs", "ds", "importance", "quotas", "settings", "shards": assert about["one"][key] == about["two"][key]

@@ -31,7 +31,8 @@ def late_exif(png, exif):
     (6, lambda x: np.rot90(x, -1)), (7, lambda x: np.rot90(x, 2).swapaxes(0, 1)), (8, np.rot90),
 ])
 def test_photographs_are_upright(kind, orientation, turned):
-    exif = Image.Exif(); exif[0x0112] = orientation
+    exif = Image.Exif()
+    exif[0x0112] = orientation
     kind, _, late = kind.partition(", ")
     if kind == "AVIF" and ".avif" not in Image.registered_extensions(): pytest.skip("this Pillow has no AVIF")
     large = colour.repeat(8, 0).repeat(8, 1)

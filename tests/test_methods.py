@@ -22,7 +22,8 @@ def digits(): return load_images("digits")
 @pytest.fixture(scope="module")
 def ccs(tmp_path_factory):
     out = tmp_path_factory.mktemp("ccs")/"set"
-    assert main(["compress", "digits", *quick, "--method", "ccs", "--leave-out", "0.2", "--out", str(out), "--json"]) == 0
+    method = "--method", "ccs", "--leave-out", "0.2"
+    assert main(["compress", "digits", *quick, *method, "--out", str(out), "--json"]) == 0
     return out
 
 
@@ -43,7 +44,8 @@ def test_info_and_a_second_run_know_the_method(ccs, capsys):
     assert main(["info", str(ccs)]) == 0
     told = capsys.readouterr().out
     assert "of bins of difficulty" in told and "watched   convnet7_narrow/self:2" in told and "extractor" not in told
-    assert main(["compress", "digits", *quick, "--method", "ccs", "--out", str(ccs), "--force"]) == 0 # difficulty.npy is ours
+    again = "--out", str(ccs), "--force" # difficulty.npy is ours
+    assert main(["compress", "digits", *quick, "--method", "ccs", *again]) == 0
 
 
 def test_a_report_shows_the_hardest(ccs, tmp_path):
@@ -58,7 +60,8 @@ def test_a_damaged_difficulty_is_refused(ccs, tmp_path):
     copy = tmp_path/"copy"
     shutil.copytree(ccs, copy)
     np.save(copy/"difficulty.npy", np.zeros(3))
-    with pytest.raises(ValueError, match="difficulty.npy does not hold a number for each of 1,437 images"): open_set(copy)
+    with pytest.raises(ValueError, match="difficulty.npy does not hold a number for each of 1,437 images"):
+        open_set(copy)
 
 
 def test_every_method_keeps_the_same_number_of_every_class(digits):
@@ -66,24 +69,27 @@ def test_every_method_keeps_the_same_number_of_every_class(digits):
     due = np.bincount(digits.labels)*0.1
     for method, m in methods.items():
         if "dynamics" in m.needs or m.bins == "similarity": continue
-        chosen = compress(features=features, labels=digits.labels, method=method) if method != "random" else compress(digits, method=method)
+        given = dict(images=digits) if method == "random" else dict(features=features, labels=digits.labels)
+        chosen = compress(**given, method=method)
         assert len(np.unique(chosen.indices)) == 143, method
         assert (abs(np.bincount(digits.labels[chosen.indices]) - due) < 2).all(), method
 
 
 def test_compare_takes_them(digits):
     test = load_images("digits", "test")
-    rows, first = compare(digits, test, 0.1, methods=("random", "ccs", "graphcut"), seeds=1,
-                          compressing=dict(extractor="resnet18_narrow/self:1", dynamics="convnet7_narrow/self:1", flip=False),
+    compressing = dict(extractor="resnet18_narrow/self:1", dynamics="convnet7_narrow/self:1", flip=False)
+    rows, first = compare(digits, test, 0.1, methods=("random", "ccs", "graphcut"), seeds=1, compressing=compressing,
                           training=dict(model="convnet7_narrow", epochs=1, recipe="fast", lr=0.2, flip=False))
-    assert [r["method"] for r in rows] == ["random", "ccs", "graphcut"] and {r["images"] for r in rows} == {143} and first is None
+    assert [r["method"] for r in rows] == ["random", "ccs", "graphcut"] and {r["images"] for r in rows} == {143}
+    assert first is None
     assert rows[1]["compress_seconds"] > 0
 
 
 @pytest.mark.parametrize("words, message", [
     (("--method", "best"), "argument --method: invalid choice"),
     (("--method", "ccs", "--leave-out", "1.5"), "leave_out is 1.5; expected a share in [0, 1)"),
-    (("--method", "ccs", "--dynamics", "tf_efficientnet_lite0/wheel"), "dynamics 'tf_efficientnet_lite0/wheel' is not trained on the images"),
+    (("--method", "ccs", "--dynamics", "tf_efficientnet_lite0/wheel"),
+     "dynamics 'tf_efficientnet_lite0/wheel' is not trained on the images"),
 ])
 def test_wrong_words_are_one_line(words, message, tmp_path, capsys):
     try: code = main(["compress", "digits", *quick, *words, "--out", str(tmp_path/"o")])
