@@ -9,8 +9,103 @@ __all__ = ['tie', 'gram_limit', 'gram_bytes', 'round_size', 'stretch', 'reading'
 # %% ../nbs/foundations/07_greedy.ipynb #af4e96b4
 import numpy as np
 
+# %% ../nbs/foundations/07_greedy.ipynb #9d1f0a04
+def _norms(f): return np.sqrt(np.einsum("nd,nd->n", f, f))
+
+def _power(x):
+    "The power of two that takes x > 0 to [1/2, 1)."
+    return np.ldexp(1.0, -np.maximum(np.frexp(np.where(x > 0, x, 1))[1], -1000))
+
+def _blocks(features, rows):
+    "Slices, and these rows in float64, 256 samples at a time, which a processor's cache holds."
+    for start in range(0, len(rows), 256):
+        yield slice(start, start + 256), features[rows[start:start+256]].astype(np.float64)
+
+def _centre(f):
+    "Shift to about the mean, in place, by numbers of few digits: whole numbers stay exact. What scales the rest to 1."
+    mean = f.mean(0)
+    scale = _power(np.maximum(f.max(0) - mean, mean - f.min(0)).max())
+    f -= np.round(mean*scale*2**8)/scale/2**8
+    return scale
+
+def _unit(f):
+    "Rows scaled to norm 1; a row of zeros stays one."
+    f = f*_power(abs(f).max(1))[:, None] # lest a square overflows
+    return f/np.maximum(_norms(f), 1e-300)[:, None]
+
+def _short(x): return x.astype(np.float32).astype(np.float64) # a product of two short numbers is a float64
+
+def _beside(f, c):
+    "f/|f| - c/|c| for one direction c, in place, to the last digit of a narrow cone; and where f is zero."
+    f *= _power(np.maximum(f.max(1), -f.min(1)))[:, None]
+    norm, size, s = np.sqrt(c @ c), _norms(f), _short(np.maximum(f @ c, 0))
+    zero = size == 0
+    size[zero] = 1
+    f -= s[:, None]*c # what is left of f beside s c
+    along = (2*s*(f @ c) + np.einsum("nd,nd->n", f, f))/(size*(s*norm + size)) # 1 - s|c|/|f|, without cancellation
+    f /= size[:, None]
+    f -= np.where(zero, 1, along)[:, None]*(c/(norm or 1))
+    return f, zero
+
+def _directions(out, features, rows):
+    "Fills `out` with directions beside one that is near to all; what a square lacks of one: 1 where features are zero."
+    some = rows[np.linspace(0, len(rows) - 1, 64).astype(int)]
+    units = np.ascontiguousarray(_unit(features[some].astype(np.float64)))
+    c = _short(_unit(units.mean(0, keepdims=True))[0])
+    zero = np.empty(len(rows), bool)
+    for part, f in _blocks(features, rows): out[part], zero[part] = _beside(f, c)
+    return zero
+
+def _scaled(out, features, rows):
+    "Fills `out` with the features but for a power of two, lest a square overflows; what a square lacks: 0."
+    power = _power(max(float(features.max()), -float(features.min())))
+    for part, f in _blocks(features, rows): out[part] = f*power
+    return 0
+
 # %% ../nbs/foundations/07_greedy.ipynb #4f8c665c
-class Similarity:
+class _Pool:
+    def __len__(self): return len(self.left)
+
+    def narrow(self, free): return False
+
+    def keep(self, x):
+        "Keep the samples x (ascending) alone, in place: a pool may fill half of the memory."
+        for name, a in vars(self).items():
+            if isinstance(a, np.ndarray): setattr(self, name, _compact(a, x))
+
+def _compact(f, rows):
+    for start in range(0, len(rows), 4096): f[start:start+4096][:len(rows)-start] = f[rows[start:start+4096]]
+    return f[:len(rows)]
+
+def _spread(left, norms, free):
+    "Root of the mean square distance of the free samples from their mean."
+    share = free/free.sum()
+    square = share @ norms**2
+    return np.sqrt(max(square - ((share @ left)**2).sum(), square/2**40)) # no less can be told
+
+def _factor(features, rows):
+    "Cosine = <left, right> with left = [f, -half, 1], right = [f, 1, 1 - half]."
+    left = np.empty((len(rows), features.shape[1] + 2))
+    f = left[:, :-2]
+    lacking = _directions(f, features, rows)
+    _centre(f)
+    half = (lacking + np.einsum("nd,nd->n", f, f))/2
+    left[:, -2], left[:, -1] = -half, 1
+    right = left.copy()
+    right[:, -2], right[:, -1] = 1, 1 - half
+    return left, right
+
+def _part_norms(b, h):
+    "Products of the norms of the three parts of either factor, less the last, of ones: (n, 8)."
+    parts = lambda f: np.stack([_norms(f[:, :-2]), abs(f[:, -2]), abs(f[:, -1])], 1)
+    return (parts(b)[:, :, None]*parts(h)[:, None]).reshape(len(b), 9)[:, :8]
+
+def _without_ones(total):
+    total[-1, -1] = 0
+    return total
+
+# %% ../nbs/foundations/07_greedy.ipynb #9d1f0a0d
+class Similarity(_Pool):
     "k(x, p) = <left_x, right_p> over a pool of samples, up to a term of p alone: float64 sums, float32 rows."
     def __init__(self,
         features,       # (N, D)
@@ -18,35 +113,25 @@ class Similarity:
         normalize=True, # cosine; False: minus half the squared distance
     ):
         self.left = np.empty((len(rows), features.shape[1] + 1))
-        f, zero = self.left[:, :-1], 0
-        if normalize: zero = _directions(f, features, rows)
-        else:
-            power = _power(max(float(features.max()), -float(features.min()))) # no square overflows
-            _fill(f, features, rows, lambda f: f*power)
+        f = self.left[:, :-1]
+        lacking = (_directions if normalize else _scaled)(f, features, rows)
         scale = _centre(f)
         f *= scale
-        half = (zero*scale**2 + np.einsum("nd,nd->n", f, f))/2
+        half = (lacking*scale**2 + np.einsum("nd,nd->n", f, f))/2
         self.left[:, -1] = -half
         self.size = np.stack([_norms(f), half + 2.0**-100], 1) # norms of the parts of left, and below of right, which
         self.weight = np.stack([self.size[:, 0], np.ones_like(half)], 1) # bound rounding; 2^-100: float32's smallest
-        self.spread = self._spread(np.ones(len(rows), bool))
-
-    def __len__(self): return len(self.left)
+        self.spread = _spread(f, self.size[:, 0], np.ones(len(rows), bool))
 
     @property
-    def width(self): return self.left.shape[1] + 4
+    def width(self): return self.left.shape[1] + 4 # multiply-adds of one k, and some for what is added up after
 
     @property
     def reach(self): return self.size[:, 0] # of a gain, for each unit by which a sum of right leaves a straight line
 
-    def _spread(self, free):
-        share = free/free.sum()
-        square = share @ self.size[:, 0]**2
-        return np.sqrt(max(square - ((share @ self.left[:, :-1])**2).sum(), square/2**40)) # no less can be told
-
     def narrow(self, free):
         "Whether the samples that are free lie so close together that they deserve a centre and a scale of their own."
-        return 4*self._spread(free) < self.spread
+        return 4*_spread(self.left[:, :-1], self.size[:, 0], free) < self.spread
 
     def total(self, p):
         "Sum of right over the samples p."
@@ -63,13 +148,9 @@ class Similarity:
         "Sum of k(x, p) over the set that `total` describes, float64 (len(x),); of a stack of S totals (len(x), S)."
         return self.left[x] @ total.T
 
-    def norms(self, total):
-        "Norms of the parts of a total, as in `weight`."
-        return np.array([np.sqrt(total[:-1] @ total[:-1]), abs(total[-1])])
+    def norms(self, total): return np.array([np.sqrt(total[:-1] @ total[:-1]), abs(total[-1])]) # of its parts
 
-    def products(self, p):
-        "Inner products of right, less what is the same for all; float64 (len(p), len(p))."
-        return self.left[p, :-1] @ self.left[p, :-1].T
+    def products(self, p): return self.left[p, :-1] @ self.left[p, :-1].T # of right, less what is the same for all
 
     def rows(self, p, x):
         "k(x, p), a row for each p: float32 (len(p), len(x))."
@@ -78,87 +159,20 @@ class Similarity:
         k += self.left[x, -1].astype(np.float32)
         return k
 
-    def vectors(self, x):
-        "What tells the samples x apart: float64 (len(x), any)."
-        return self.left[x]
-
-    def keep(self, x):
-        "Keep the samples x (ascending) alone, in place: a pool may fill half of the memory."
-        for name, a in vars(self).items():
-            if isinstance(a, np.ndarray): setattr(self, name, _compact(a, x))
-
-def _compact(f, rows):
-    for start in range(0, len(rows), 4096): f[start:start+4096][:len(rows)-start] = f[rows[start:start+4096]]
-    return f[:len(rows)]
-
-def _norms(f): return np.sqrt(np.einsum("nd,nd->n", f, f))
-
-def _power(x):
-    "The power of two that takes x > 0 to [1/2, 1)."
-    return np.ldexp(1.0, -np.maximum(np.frexp(np.where(x > 0, x, 1))[1], -1000))
-
-def _fill(f, features, rows, change):
-    "Features in float64, changed 256 samples at a time, which a processor's cache holds."
-    for start in range(0, len(rows), 256):
-        f[start:start+256] = change(features[rows[start:start+256]].astype(np.float64))
-
-def _centre(f):
-    "Shift to about the mean, in place, by numbers of few digits: whole numbers stay exact. What scales the rest to 1."
-    mean = f.mean(0)
-    scale = _power(np.maximum(f.max(0) - mean, mean - f.min(0)).max())
-    f -= np.round(mean*scale*2**8)/scale/2**8
-    return scale
-
-def _unit(f):
-    "Rows scaled to norm 1; a row of zeros stays one."
-    f = f*_power(abs(f).max(1))[:, None] # lest a square overflows
-    return f/np.maximum(_norms(f), 1e-300)[:, None]
-
-def _directions(out, features, rows):
-    "f/|f| - c for one direction c, to the last digit of what is left of a narrow cone; and where f is zero."
-    some = np.empty((64, out.shape[1]))
-    _fill(some, features, rows[np.linspace(0, len(rows) - 1, 64).astype(int)], _unit)
-    short = lambda x: x.astype(np.float32).astype(np.float64) # a product of two short numbers is a float64
-    c = short(_unit(some.mean(0, keepdims=True))[0])
-    norm, zero = np.sqrt(c @ c), []
-    def change(f):
-        f *= _power(np.maximum(f.max(1), -f.min(1)))[:, None]
-        size, s = _norms(f), short(np.maximum(f @ c, 0))
-        zero.append(size == 0)
-        size[zero[-1]] = 1
-        f -= s[:, None]*c # what is left of f beside s c
-        along = (2*s*(f @ c) + np.einsum("nd,nd->n", f, f))/(size*(s*norm + size)) # 1 - s|c|/|f|, without cancellation
-        f /= size[:, None]
-        f -= np.where(zero[-1], 1, along)[:, None]*(c/(norm or 1))
-        return f
-    _fill(out, features, rows, change)
-    return np.concatenate(zero)
+    def vectors(self, x): return self.left[x] # what tells the samples x apart: float64 (len(x), any)
 
 # %% ../nbs/foundations/07_greedy.ipynb #c40d93ae
-class GradientSimilarity(Similarity):
+class GradientSimilarity(_Pool):
     "Cosine of b ⊗ [h, 1]: the product of two cosines, each 1 and a small rest, whose ones are left out."
     def __init__(self,
         embedding, # h, (N, D)
         gradient,  # b, (N, C)
         rows,      # int (n,): the pool
     ):
-        self.b_left, self.b_right = self._factor(gradient, rows)
-        self.left, self.h_right = self._factor(np.c_[embedding, np.ones(len(embedding))], rows)
-        parts = lambda f: np.stack([_norms(f[:, :-2]), abs(f[:, -2]), abs(f[:, -1])], 1)
-        both = lambda b, h: (parts(b)[:, :, None]*parts(h)[:, None]).reshape(len(rows), 9)[:, :8]
-        self.size, self.weight = both(self.b_left, self.left) + 2.0**-100, both(self.b_right, self.h_right)
-
-    def _factor(self, features, rows):
-        "Cosine = <left, right> with left = [f, -half, 1], right = [f, 1, 1 - half]."
-        left = np.empty((len(rows), features.shape[1] + 2))
-        f = left[:, :-2]
-        zero = _directions(f, features, rows)
-        _centre(f)
-        half = (zero + np.einsum("nd,nd->n", f, f))/2
-        left[:, -2], left[:, -1] = -half, 1
-        right = left.copy()
-        right[:, -2], right[:, -1] = 1, 1 - half
-        return left, right
+        self.b_left, self.b_right = _factor(gradient, rows)
+        self.left, self.h_right = _factor(np.c_[embedding, np.ones(len(embedding))], rows)
+        self.size = _part_norms(self.b_left, self.left) + 2.0**-100
+        self.weight = _part_norms(self.b_right, self.h_right)
 
     @property
     def width(self): return self.left.shape[1] + self.b_left.shape[1] + 8
@@ -166,17 +180,9 @@ class GradientSimilarity(Similarity):
     @property
     def reach(self): return _norms(self.size)
 
-    def narrow(self, free): return False
+    def total(self, p): return _without_ones(self.b_right[p].T @ self.h_right[p])
 
-    def total(self, p):
-        total = self.b_right[p].T @ self.h_right[p]
-        total[-1, -1] = 0
-        return total
-
-    def one(self, p):
-        one = self.b_right[p][:, None]*self.h_right[p]
-        one[-1, -1] = 0
-        return one
+    def one(self, p): return _without_ones(self.b_right[p][:, None]*self.h_right[p])
 
     def sums(self, x, total): return ((self.b_left[x] @ total)*self.left[x]).sum(-1).T
 
@@ -246,6 +252,7 @@ gram_limit = 8192   # pools up to this size have their whole Gram matrix in memo
 gram_bytes = 2**31  # it may take this much, 23,170 samples, where speculation does not pay
 round_size = 2048   # K, candidates of a round, at most
 stretch = 32        # picks between two looks at the outsiders' gains
+reading = 32        # a number read from memory takes as long as this many multiply-adds in a product of matrices
 
 def _candidates(gains, k, level):
     "Indices of the k highest gains in ascending order, the lowest indices where gains are level."
@@ -274,13 +281,25 @@ def _near(similarity, gains, rows, picks, bar, slack, products, ends):
     reach = similarity.reach[rows, None]*wander + sag + similarity.size[rows] @ slack[ends[1:]].T
     return at, (at[:, :-1] + reach >= bar[ends[:-1]]) | (at[:, 1:] + reach >= bar[ends[1:]])
 
+# %% ../nbs/foundations/07_greedy.ipynb #9d1f0a16
+def _replay(similarity, gains, rows, picks, bar, slack):
+    "For each of the picks whether one of the rows' gains, less k of the picks up to it, may reach the next one's."
+    falls = similarity.rows(picks, rows).astype(np.float64)
+    for i in range(1, len(falls)): falls[i] += falls[i-1]
+    reach = gains + similarity.size[rows] @ slack
+    return (reach - falls >= bar[:, None]).any(1)
+
+def _bar(similarity, picks, best_gains, slack):
+    "What an outsider's gain must reach to have been picked instead, and the products <P_t, P_u> of the sums of picks."
+    bar = best_gains - np.einsum("ts,ts->t", similarity.size[picks], slack)
+    return bar, np.pad(similarity.products(picks[:-1]).cumsum(0).cumsum(1), (1, 0))
+
 def _first_beaten(similarity, gains, picks, best_gains, slack):
     """How many picks stand: the first, after pick 0, at which an outsider's gain may reach the pick's; and the work.
     `gains` (n,) at the start, -inf for all but outsiders."""
     last = len(picks) - 1
     if last == 0: return 1, 0
-    bar = best_gains - np.einsum("ts,ts->t", similarity.size[picks], slack)
-    products = np.pad(similarity.products(picks[:-1]).cumsum(0).cumsum(1), (1, 0)) # <P_t, P_u>
+    bar, products = _bar(similarity, picks, best_gains, slack)
     near = _near(similarity, gains, slice(None), picks, bar, slack, products, np.array([0, last]))[1]
     rows, ends = np.flatnonzero(near), np.r_[0:last:stretch, last]
     stand, work = len(picks), len(rows)*(6*reading*similarity.width + len(ends)*(2*similarity.width + 16*reading))
@@ -290,15 +309,13 @@ def _first_beaten(similarity, gains, picks, best_gains, slack):
             if s >= stand: break
             close = near[:, n]
             work += int(close.sum())*(e - s)*(similarity.width + 12*reading)
-            falls = similarity.rows(picks[s:e], part[close]).astype(np.float64)
-            for i in range(1, len(falls)): falls[i] += falls[i-1]
-            reach = at[close, n] + similarity.size[part[close]] @ slack[e]
-            beaten = (reach - falls >= bar[s+1:e+1, None]).any(1)
+            beaten = _replay(similarity, at[close, n], part[close], picks[s:e], bar[s+1:e+1], slack[e])
             if beaten.any():
                 stand = s + 1 + int(beaten.argmax())
                 break
     return stand, work
 
+# %% ../nbs/foundations/07_greedy.ipynb #9d1f0a1b
 def _speculate(similarity, gains, total, count, ahead):
     "Up to `count` next picks, `ahead` unless outsiders come between; whether none did; and the work."
     level = tie*(similarity.size.max(0) @ similarity.norms(total))
@@ -311,21 +328,19 @@ def _speculate(similarity, gains, total, count, ahead):
     work += k*k*similarity.width + 3*reading*k*count + 4*reading*len(gains)*(similarity.width + 8) + 2**25
     return candidates[positions[:stand]], stand == count, work
 
-# %% ../nbs/foundations/07_greedy.ipynb #2d97b4f3
-reading = 32 # a number read from memory takes as long as this many multiply-adds in a product of matrices
-
 class _Products:
     "Rows of k, each a product of the pool with one sample in float64: what needs no memory."
     dtype = np.dtype(np.float64)
     def __init__(self, similarity): self.similarity = similarity
     def __getitem__(self, p): return self.similarity.sums(slice(None), self.similarity.one(p))
 
+# %% ../nbs/foundations/07_greedy.ipynb #2d97b4f3
 def greedy_bins(
     make,   # function from ascending places in range(n) to their similarity
     n,      # samples
     sizes,  # ints: of the bins to make
     report=lambda picks: None, # called with the number of new picks
-):          # list of int64 arrays, one more than sizes: in order of selection, the last, what is left, in index order
+)->list:    # int64 arrays, one more than sizes: in order of selection, the last, what is left, in index order
     "Greedy bins by Eq. 2 for any similarity."
     names, free, bins, similarity, gram = np.arange(n), np.ones(n, bool), [], None, None
     whole, lost, missing = n <= gram_limit, 0, sum(sizes)

@@ -20,7 +20,7 @@ def exactly(features, normalize, n_bins=5):
     for size in [len(part) for part in np.array_split(left, n_bins)][:-1]:
         gains, picks = 2*gram[np.ix_(left, left)].sum(1) - len(left)*square[left], []
         for _ in range(size):
-            picks.append(next(i for i in np.argsort(-gains, kind="stable") if i not in picks)) # the lowest of equal ones
+            picks.append(next(i for i in np.argsort(-gains, kind="stable") if i not in picks)) # lowest of equals
             gains = gains - 2*(2*gram[left, left[picks[-1]]] - square[left])
         parts.append(left[picks])
         left = np.delete(left, picks)
@@ -33,7 +33,8 @@ def same(one, other): return all(np.array_equal(a, b) for a, b in zip(one, other
 def features(n):
     noise, halves = rng.standard_normal((n, 4)), np.arange(n)[:, None] < n//2
     return {"anywhere": noise, "cone": 1 + 1e-6*noise, "narrow cone": 1 - 1e-9*noise,
-            "cone, lengths": (1 + 1e-6*noise)*rng.lognormal(size=(n, 1)), "opposite cones": (1 + 1e-5*noise)*(1 - 2*halves),
+            "cone, lengths": (1 + 1e-6*noise)*rng.lognormal(size=(n, 1)),
+            "opposite cones": (1 + 1e-5*noise)*(1 - 2*halves),
             "far": 1e6 + noise, "heavy tails": rng.standard_cauchy((n, 4))**3, "two clusters": halves*10 + noise*1e-4,
             "whole": rng.integers(-2, 3, (n, 4)).astype(float), "signs": rng.integers(0, 2, (n, 8))*2.0 - 1,
             "orders": np.array([rng.permutation([3., 1, 4, 1, 5]) for _ in range(n)]),
@@ -61,7 +62,8 @@ def test_every_way_gives_the_same(monkeypatch, memory):
     f = features(1100)
     cases = [(f[name], normalize) for name in f for normalize in (True, False)] + [((f["anywhere"], f["cone"]), True)]
     expected = [graphcut_bins(x, normalize=normalize) for x, normalize in cases]
-    for name, value in dict(gram_limit=100, gram_bytes=memory, round_size=64).items(): monkeypatch.setattr(greedy, name, value)
+    for name, value in dict(gram_limit=100, gram_bytes=memory, round_size=64).items():
+        monkeypatch.setattr(greedy, name, value)
     for (x, normalize), one in zip(cases, expected): assert same(graphcut_bins(x, normalize=normalize), one)
 
 
