@@ -296,6 +296,38 @@ def _stages(args, work):
         raise
     if not args.work and work.exists(): shutil.rmtree(work)
 
+# %% ../nbs/evidence/08_cli.ipynb #73ed3c07
+def _note_lost_classes(args, chosen):
+    "Names of the classes that keep no image; said, with the ratio at which each would keep one."
+    names = [chosen.images.classes[label] for label in chosen.lost_classes()]
+    if names:
+        few, count = ", ".join(names[:5]) + ", …"*(len(names) > 5), len(set(chosen.labels.tolist()))
+        _note(args, f"{len(names)} of {count} classes keep no image: {few}; "
+                    f"--keep {chosen.keep_every_class():g} would keep one of each")
+    return names
+
+def _tell_compressed(args, images, chosen, about, seconds):
+    "What was kept, from which bins, in which time."
+    kept = f"kept    {len(chosen.indices):,} ({len(chosen.indices)/len(images):.1%}) by {args.method}"
+    if args.patch_keep < 1: kept += f", {args.patch_keep:.0%} of the patches of each"
+    lines = [str(images), kept]
+    if methods[args.method].bins in ("similarity", "difficulty"):
+        sizes = [len(b) for b in chosen.bins]
+        if methods[args.method].bins == "similarity": sizes = sorted(set(sizes)) # of one class they differ by one
+        lines.append(f"quotas  {' '.join(map(str, chosen.quotas))} of bins of {' '.join(map(str, sizes))}")
+    lines += [f"stages  {', '.join(f'{name} {spent:.1f} s' for name, spent in chosen.seconds.items())}",
+              f"stored  {_sizes(about)}",
+              f"written {args.out} in {seconds:.1f} s{_memory_told()}"]
+    return "\n".join(lines)
+
+def _by_cost():
+    "The methods in lines, by what it takes to select by them."
+    costs = dict.fromkeys(m.cost for m in methods.values())
+    return "\n".join(f"  {cost}: {', '.join(name for name, m in methods.items() if m.cost == cost)}" for cost in costs)
+
+_method_help = (f"methods, by what selecting takes:\n{_by_cost()}\n"
+                "adq is the paper's; for accuracy, where there are labels, try ccs-probe or ccs")
+
 # %% ../nbs/evidence/08_cli.ipynb #fbe3198e
 def run_compress(args):
     settings = _profile(args)
@@ -327,37 +359,6 @@ def _compress(args, settings):
                   lost_classes=lost, patch_keep=args.patch_keep, quotas=chosen.quotas, stages=chosen.seconds,
                   seconds=round(seconds, 1), peak_mb=resource and round(_memory()))
     _say(args, result, _tell_compressed(args, images, chosen, about, seconds))
-
-def _note_lost_classes(args, chosen):
-    "Names of the classes that keep no image; said, with the ratio at which each would keep one."
-    names = [chosen.images.classes[label] for label in chosen.lost_classes()]
-    if names:
-        few, count = ", ".join(names[:5]) + ", …"*(len(names) > 5), len(set(chosen.labels.tolist()))
-        _note(args, f"{len(names)} of {count} classes keep no image: {few}; "
-                    f"--keep {chosen.keep_every_class():g} would keep one of each")
-    return names
-
-def _tell_compressed(args, images, chosen, about, seconds):
-    "What was kept, from which bins, in which time."
-    kept = f"kept    {len(chosen.indices):,} ({len(chosen.indices)/len(images):.1%}) by {args.method}"
-    if args.patch_keep < 1: kept += f", {args.patch_keep:.0%} of the patches of each"
-    lines = [str(images), kept]
-    if methods[args.method].bins in ("similarity", "difficulty"):
-        sizes = [len(b) for b in chosen.bins]
-        if methods[args.method].bins == "similarity": sizes = sorted(set(sizes)) # of one class they differ by one
-        lines.append(f"quotas  {' '.join(map(str, chosen.quotas))} of bins of {' '.join(map(str, sizes))}")
-    lines += [f"stages  {', '.join(f'{name} {spent:.1f} s' for name, spent in chosen.seconds.items())}",
-              f"stored  {_sizes(about)}",
-              f"written {args.out} in {seconds:.1f} s{_memory_told()}"]
-    return "\n".join(lines)
-
-def _by_cost():
-    "The methods in lines, by what it takes to select by them."
-    costs = dict.fromkeys(m.cost for m in methods.values())
-    return "\n".join(f"  {cost}: {', '.join(name for name, m in methods.items() if m.cost == cost)}" for cost in costs)
-
-_method_help = (f"methods, by what selecting takes:\n{_by_cost()}\n"
-                "adq is the paper's; for accuracy, where there are labels, try ccs-probe or ccs")
 
 _add_command("compress", run_compress, _add_compress_words, "Choose the images to keep",
              "adq compress digits --profile demo --patch-keep 0.75 --out small\n"

@@ -117,8 +117,8 @@ def open_set(
     data_root=None, # folder with the files of a named source
     device="auto",
 )->Opened:
-    """A set with its source, where that can be had. Raises as `adq.store.load`, and `ValueError` for a source that does not
-    match, or that was given and cannot be opened."""
+    """A set with its source, where that can be had. Raises as `adq.store.load`, and `ValueError` for a source that
+    does not match, or that was given and cannot be opened."""
     about = read_made(folder)
     made, bins = about["settings"], _bins(folder, about)
     images, absent = _find_source(about, source, data_root)
@@ -209,7 +209,8 @@ def plot_classes(
     colour="C0", # of the set
 )->plt.Figure:
     "Shares of the classes, before and after: bars, or for many classes lines from the largest class to the smallest."
-    shades = {name: shade for name, shade in (("share of the source", "0.6"), ("share of the set", colour)) if name in table}
+    shades = {"share of the source": "0.6", "share of the set": colour}
+    shades = {name: shade for name, shade in shades.items() if name in table}
     table, many = 100*table[list(shades)], len(table) > 20
     with look():
         fig, ax = plt.subplots(figsize=(3.6, 2.4 if many else 0.8 + 0.26*len(table)))
@@ -495,8 +496,9 @@ def to_html(
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = [o for o in cell.outputs if {"text/html", "text/markdown"} & {*o.get("data", {})}]
-    without = dict.fromkeys(("exclude_input", "exclude_input_prompt", "exclude_output_prompt", "exclude_anchor_links"), True)
-    body, _ = HTMLExporter(template_name="basic", **without).from_notebook_node(notebook)
+    exporter = HTMLExporter(template_name="basic", exclude_input=True, exclude_input_prompt=True,
+                            exclude_output_prompt=True, exclude_anchor_links=True)
+    body, _ = exporter.from_notebook_node(notebook)
     return _document.format(title=html.escape(title), style=_style, body=body)
 
 # %% ../nbs/tools/02_report.ipynb #ccb1946e
@@ -518,7 +520,8 @@ def _check_page(out, force):
         try: replaced = path.is_file() and is_ours(path.read_text(encoding="utf-8"))
         except (ValueError, KeyError, TypeError): replaced = False
         if replaced: continue
-        raise ValueError(f"output '{path}' is not a report that adq wrote, so it is not replaced; expected another name")
+        raise ValueError(f"output '{path}' is not a report that adq wrote, so it is not replaced; "
+                         "expected another name")
 
 def _execute_report(parameters, progress):
     "The executed notebook. What stops it is raised as if the page were a function."
@@ -534,7 +537,7 @@ def _execute_report(parameters, progress):
 def make_report(
     folder,             # that `adq compress` wrote
     source=None,        # the images it was made from, as `open_set` takes them
-    out=None,           # FILE.html; None = FOLDER-report.html beside the folder. The executed notebook is written beside it
+    out=None,           # FILE.html, the executed notebook beside it; None = FOLDER-report.html beside the folder
     *,
     data_root=None,     # folder with the files of a named source
     reconstruct="blur", # how the page fills dropped patches, see `adq.reconstruction.load_reconstructor`
