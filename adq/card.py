@@ -132,7 +132,7 @@ def _header(manifest, name, num_bytes):
         tags=["adq", "dataset-compression", "coreset-selection"],
         configs=[dict(config_name="default", data_files=[dict(split="train", path="data/train-*")])])
     info = datasets.DatasetInfo(
-        features=datasets.Features.from_arrowschema(schema(manifest.classes, manifest.bin_type)),
+        features=datasets.Features.from_arrow_schema(schema(manifest.classes, manifest.bin_type)),
         splits=dict(train=dict(name="train", num_bytes=num_bytes, num_examples=kept)),
         download_size=manifest.bytes.stored, dataset_size=num_bytes)
     datasets.info.DatasetInfosDict(default=info).to_dataset_card_data(data)

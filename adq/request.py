@@ -123,7 +123,7 @@ def _check_bins(n_bins, counts):
 def __len__(self:Request): return len(self.images if self.images is not None else self.features)
 
 def _check(asked):
-    "All checks, from what costs least; names of classes become numbers."
+    "All checks, from what costs least; labels become an array."
     check_choice("method", asked.method, tuple(methods))
     if asked.leave_out is not None and not 0 <= asked.leave_out < 1:
         raise ValueError(f"leave_out is {asked.leave_out}; expected a share in [0, 1)")

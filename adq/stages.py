@@ -43,7 +43,7 @@ def _packed(lists): return np.concatenate([[len(lists)], [len(l) for l in lists]
 
 def _unpacked(packed):
     lengths, members = np.split(packed[1:], [packed[0]])
-    return [np.array(part) for part in np.split(members, np.cumsum(lengths)[:-1])]
+    return [np.array(part) for part in np.split(members, np.cumsum(lengths))[:-1]]
 
 class Stages:
     "Runs the stages of a call, takes their `seconds`, and with a work folder keeps their arrays."
