@@ -216,7 +216,7 @@ def _check_columns(folder, shard, expected):
     damaged = lambda why: ValueError(f"'{folder}' is damaged: {shard.name} {why}")
     try: metadata = pq.read_metadata(Path(folder)/shard.name)
     except (pa.ArrowException, OSError) as e: raise damaged(f"is not a Parquet file that can be read ({e})") from e
-    if metadata.schema.to_arrowschema().remove_metadata() != expected.remove_metadata():
+    if metadata.schema.to_arrow_schema().remove_metadata() != expected.remove_metadata():
         raise damaged("has other columns than image, label, index, bin, mask")
     if metadata.num_rows != shard.rows or unpacked_bytes(metadata) > 4*shard_bytes:
         raise damaged(f"claims to hold {metadata.num_rows:,} rows or more bytes than a shard can")
