@@ -1,8 +1,8 @@
-# demo · test · lab · reproduce · readme; each sets up .venv by itself
+# demo · test · lab · reproduce · readme · html; each sets up .venv by itself
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lab reproduce readme
+.PHONY: demo test lab reproduce readme html
 .DEFAULT_GOAL := demo
 
 .venv/.ready: pyproject.toml requirements.lock
@@ -18,7 +18,7 @@ demo: .venv/.ready
 # every notebook, then what no lesson shows; tests/test_in_step.py compares adq/ and README.md with their notebooks
 test: .venv/.ready
 	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 $(BIN)/nbdev-test --n-workers 2 --do-print
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 lab: .venv/.ready
 	$(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" nbs/index.ipynb
@@ -33,3 +33,7 @@ readme: .venv/.ready
 	$(BIN)/jupyter nbconvert nbs/index.ipynb --to markdown --no-input --stdout --log-level ERROR \
 		| sed -E -e 's#\]\(((foundations|method|tools|evidence|results)/)#](nbs/\1#g' -e 's#\]\(\.\./#](#g' > README.md.new
 	mv README.md.new README.md
+
+# every notebook as a web page, with links among them: open site/index.html
+html: .venv/.ready
+	$(BIN)/python -c 'from adq.webpage import build_site; print(build_site(".", "site", force=True), "pages in site/")'

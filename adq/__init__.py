@@ -1,12 +1,10 @@
 """Adaptive Dataset Quantization: make a training set of images several times smaller.
 
-    from adq import load_images, compress, load
+    from adq import compress, load, load_images
 
-    images = load_images("photos")
-    small = compress(images, keep=0.1, extractor="resnet18/imagenet@224")
-    small.plot()            # the scores and quotas of the bins
-    small.save("small")
-    dataset = load("small") # a PyTorch dataset of (uint8 image, label)
+    images = load_images("photos") # 800 of the sample photographs that come with the package, or a folder of yours
+    compress(images, keep=0.1, extractor="tf_efficientnet_lite0/wheel@64").save("small")
+    dataset = load("small")        # a PyTorch dataset of (uint8 image, label)
 
 `compare` trains on what several methods keep, and says what each of them costs. A name is imported when it is first
 used, because torch and the libraries beside it take seconds.
