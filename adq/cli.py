@@ -16,7 +16,7 @@ except ModuleNotFoundError: resource = None # Windows has no such module
 from . import __version__
 from .execute import page_names
 from .folders import check_new, locked, new_folder, work_folder
-from .manifest import codecs, read_about, readable_size, strict_json, verify
+from .manifest import codecs, read_manifest, readable_size, strict_json, verify
 from .methods import methods
 from .settings import (Settings, check_choice, check_share, check_source, check_whole, load_settings,
                           named_sources, parse_setting, recipe_names)
@@ -211,15 +211,15 @@ def _memory_told(): return f", peak memory of this process {_memory():,.0f} MB" 
 
 def _sizes(about):
     "What the set takes on disk beside its source, in words."
-    of, codec = about["bytes"], about["codec"]
-    text = f"{readable_size(of['stored'])} as {codec}"
-    if "source" in of:
-        times = of["source"]/of["stored"]
-        text += f"; the source stores all its images in {readable_size(of['source'])}, {times:.1f} times as much"
-        text += f", and the kept ones in {readable_size(of['sampled'])}"
-    if of["stored"] > of["sampled"] and codec in ("webp", "png"):
+    of, codec = about.bytes, about.codec
+    text = f"{readable_size(of.stored)} as {codec}"
+    if of.source is not None:
+        times = of.source/of.stored
+        text += f"; the source stores all its images in {readable_size(of.source)}, {times:.1f} times as much"
+        text += f", and the kept ones in {readable_size(of.sampled)}"
+    if of.stored > of.sampled and codec in ("webp", "png"):
         text += f". So {codec}, which is lossless, is larger than the source's own coding of the same images"
-        if (about["cell"] or 0) % 16 == 0: text += "; for photographs --codec jpeg is not"
+        if (about.cell or 0) % 16 == 0: text += "; for photographs --codec jpeg is not"
     return text
 
 # %% ../nbs/evidence/08_cli.ipynb #16c0000f
@@ -354,10 +354,10 @@ def _compress(args, settings):
             chosen = compress(images, keep, work=work, where=where, progress=True, **asked, **options)
         chosen.save(args.out, args.force, args.codec, _shell_line(args))
     lost = _note_lost_classes(args, chosen)
-    seconds, about = time.perf_counter() - start, read_about(args.out)
-    result = dict(out=args.out, method=args.method, images=len(images), kept=len(chosen.indices), bytes=about["bytes"],
-                  lost_classes=lost, patch_keep=args.patch_keep, quotas=chosen.quotas, stages=chosen.seconds,
-                  seconds=round(seconds, 1), peak_mb=resource and round(_memory()))
+    seconds, about = time.perf_counter() - start, read_manifest(args.out)
+    result = dict(out=args.out, method=args.method, images=len(images), kept=len(chosen.indices),
+                  bytes=about.told["bytes"], lost_classes=lost, patch_keep=args.patch_keep, quotas=chosen.quotas,
+                  stages=chosen.seconds, seconds=round(seconds, 1), peak_mb=resource and round(_memory()))
     _say(args, result, _tell_compressed(args, images, chosen, about, seconds))
 
 _add_command("compress", run_compress, _add_compress_words, "Choose the images to keep",
@@ -372,32 +372,32 @@ def _add_info_words(p):
 
 def _tell_set(folder, about, verified):
     "What a manifest tells, in lines."
-    made, grid = about.get("settings", {}), f"{about['cell']}×{about['cell']} pixels" if about["cell"] else None
-    lines = [f"{folder}: {about['kept']:,} images, {len(about['classes'])} classes"]
+    made, grid = about.settings, f"{about.cell}×{about.cell} pixels" if about.cell else None
+    lines = [f"{folder}: {about.kept:,} images, {len(about.classes)} classes"]
     if made:
         patches = f", {made['patch_keep']:.0%} of the patches of each ({grid})" if grid else ", whole"
-        share = f"{made['keep']:.1%} of the data: {about['kept']/about['images']:.1%} of the images{patches}"
-        lines += [f"source    {made['source']} {made['split']}, {about['images']:,} images",
+        share = f"{made['keep']:.1%} of the data: {about.kept/about.images:.1%} of the images{patches}"
+        lines += [f"source    {made['source']} {made['split']}, {about.images:,} images",
                   f"method    {made['method']}, {share}"]
         method = methods[made["method"]]
         if method.bins in ("similarity", "difficulty"):
-            lines.append(f"quotas    {' '.join(map(str, about['quotas']))} of bins of {method.bins}")
+            lines.append(f"quotas    {' '.join(map(str, about.quotas))} of bins of {method.bins}")
         if made["method"] == "adq": lines.append(f"α         {made['alpha']}")
         if "features" in method.needs: lines.append(f"extractor {made['extractor']}")
         if "dynamics" in method.needs: lines.append(f"watched   {made['dynamics']}")
     whole = "every checksum matches" if verified else "all there in full; --verify compares checksums"
-    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
-    lines += [f"stored    {_sizes(about)}", f"shards    {len(about['shards'])}, {whole}",
-              f"made with adq {about['adq']}, {versions}"]
+    versions = ", ".join(f"{name} {version}" for name, version in about.versions.items())
+    lines += [f"stored    {_sizes(about)}", f"shards    {len(about.shards)}, {whole}",
+              f"made with adq {about.adq}, {versions}"]
     return "\n".join(lines)
 
 def run_info(args):
-    about = (verify if args.verify else read_about)(args.folder)
+    about = (verify if args.verify else read_manifest)(args.folder)
     try: text = _tell_set(args.folder, about, args.verify)
     except (KeyError, TypeError, AttributeError, ValueError, ZeroDivisionError) as e:
         raise ValueError(f"'{args.folder}' is damaged: compressed.json does not tell how the set was made "
                          f"({type(e).__name__}: {e})") from e
-    _say(args, about | dict(verified=args.verify), text)
+    _say(args, about.told | dict(verified=args.verify), text)
 
 _add_command("info", run_info, _add_info_words, "Tell what a compressed set holds and how big it is",
              "adq info small --verify", "DIR")
@@ -416,7 +416,7 @@ def _add_report_words(p):
     _add_place_words(p)
 
 def run_report(args):
-    read_about(args.folder)
+    read_manifest(args.folder)
     from adq.report import make_report
     start = time.perf_counter()
     page = make_report(args.folder, args.source, args.out, data_root=args.data_root, reconstruct=args.reconstruct,
@@ -455,7 +455,7 @@ def _check_trained_on(args):
         if args.reconstruct:
             raise ValueError(f"--reconstruct {args.reconstruct} fills dropped patches, and {named} not a compressed "
                              "set; expected a folder that adq compress wrote")
-        if args.indices: read_about(args.indices)
+        if args.indices: read_manifest(args.indices)
     if args.test: check_source(args.test)
     return compressed
 
@@ -487,7 +487,7 @@ def run_train(args):
         first = processes()[0] == 0
         if compressed and images.masks is not None:
             reconstruct = _pick_reconstructor(args, images)
-            images = fill(images, images.masks, reconstruct, cell=images.about["cell"], device=device,
+            images = fill(images, images.masks, reconstruct, cell=images.manifest.cell, device=device,
                           flip=settings.flip, seed=args.seed, progress=first)
         trained = train(images, test, size=settings.size or None, seed=args.seed, device=device, progress=first,
                         **_options(settings, _training))
@@ -596,15 +596,15 @@ def _make_bins(args):
     labels, start = args.labels and read_labels(args.labels, len(features)), time.perf_counter()
     bins = graphcut_bins(features, labels, args.n_bins, progress=True)
     seconds = time.perf_counter() - start
-    about = dict(features=args.features, shape=features.shape, labels=args.labels, sizes=[len(b) for b in bins],
-                 seconds=round(seconds, 3), adq=__version__)
+    told = dict(features=args.features, shape=features.shape, labels=args.labels, sizes=[len(b) for b in bins],
+                seconds=round(seconds, 3), adq=__version__)
     with new_folder(args.out, args.force) as folder:
         np.save(folder/"bins.npy", bin_numbers(bins))
         np.save(folder/"order.npy", np.concatenate(bins))
-        (folder/"bins.json").write_text(strict_json(about, indent=1), encoding="utf-8")
+        (folder/"bins.json").write_text(strict_json(told, indent=1), encoding="utf-8")
     classes = "" if labels is None else f", {len(np.unique(labels))} classes"
-    _say(args, about | dict(out=args.out), f"{len(features):,} samples of {features.shape[1]} dimensions{classes}\n"
-         f"bins    {' '.join(map(str, about['sizes']))} samples, in {seconds:.1f} s{_memory_told()}\n"
+    _say(args, told | dict(out=args.out), f"{len(features):,} samples of {features.shape[1]} dimensions{classes}\n"
+         f"bins    {' '.join(map(str, told['sizes']))} samples, in {seconds:.1f} s{_memory_told()}\n"
          f"written {args.out}: bins.npy (bin of each sample), order.npy (samples bin by bin, in order of selection)")
 
 _add_command("bins", run_bins, _add_bins_words, "Make bins of embeddings of anything",

@@ -31,7 +31,7 @@ from .look import colours, look
 from .reconstruction import check_reconstructor
 from .settings import pick_device
 from .methods import methods
-from .manifest import read_about, readable_size
+from .manifest import Manifest, read_manifest, readable_size
 from .store import QuantizedDataset, load
 
 # %% ../nbs/tools/02_report.ipynb #03c37982
@@ -52,7 +52,7 @@ def add_accuracy(
 @dataclass
 class Opened:
     "A compressed set, and the images it was made from where they can be had."
-    about: dict            # what compressed.json tells
+    about: Manifest        # what compressed.json tells
     kept: QuantizedDataset # the kept images, dropped cells in the mean colour
     images: ImageData      # all images of the source; None where it is not here
     absent: str            # why it is not here
@@ -64,17 +64,16 @@ _needed = {"source", "split", "fingerprint", "method", "extractor", "flip", "see
 
 def _tells_how(about):
     "Whether a manifest has the settings, scores and quotas of its set."
-    made, scores = about.get("settings"), [about.get(k) for k in ("rs", "ds", "importance", "quotas")]
-    if not (isinstance(made, dict) and _needed <= set(made) and made["method"] in methods): return False
-    if not (isinstance(about.get("images"), int) and "source" in about["bytes"]): return False
-    return all(isinstance(s, list) for s in scores) and len(set(map(len, scores))) == 1
+    scores = about.rs, about.ds, about.importance, about.quotas
+    if not (_needed <= set(about.settings) and about.settings["method"] in methods): return False
+    return None not in (about.images, about.bytes.source, *scores) and len(set(map(len, scores))) == 1
 
 def read_made(
     folder, # that `adq compress` wrote
-)->dict:    # what compressed.json tells
+)->Manifest:
     """The manifest with settings, scores and quotas.
-    Raises as `adq.manifest.read_about`, and `ValueError` for a set that does not tell how it was made."""
-    about = read_about(folder)
+    Raises as `adq.manifest.read_manifest`, and `ValueError` for a set that does not tell how it was made."""
+    about = read_manifest(folder)
     if _tells_how(about): return about
     raise ValueError(f"'{folder}' does not tell how it was made: compressed.json lacks settings, scores or quotas; "
                      "expected a folder that adq compress wrote")
@@ -85,23 +84,23 @@ def _array(folder, about, name):
     try: array = np.load(Path(folder)/name, allow_pickle=False)
     except FileNotFoundError: raise FileNotFoundError(f"'{folder}' lacks {name}; copy or compress it again") from None
     except (ValueError, EOFError) as e: raise ValueError(f"'{folder}' is damaged: {name} cannot be read ({e})") from e
-    if array.shape == (about["images"],): return array
-    raise ValueError(f"'{folder}' is damaged: {name} does not hold a number for each of {about['images']:,} images")
+    if array.shape == (about.images,): return array
+    raise ValueError(f"'{folder}' is damaged: {name} does not hold a number for each of {about.images:,} images")
 
 def _difficulty(folder, about):
-    method = methods[about["settings"]["method"]]
+    method = methods[about.settings["method"]]
     return _array(folder, about, "difficulty.npy") if {"probe", "dynamics"} & set(method.needs) else None
 
 def _bins(folder, about):
-    if methods[about["settings"]["method"]].bins == "everything": return np.zeros(about["images"], int)
-    bins, count = _array(folder, about, "bins.npy"), len(about["quotas"])
+    if methods[about.settings["method"]].bins == "everything": return np.zeros(about.images, int)
+    bins, count = _array(folder, about, "bins.npy"), len(about.quotas)
     if bins.max() < count: return bins.astype(int)
     raise ValueError(f"'{folder}' is damaged: bins.npy does not hold one of {count} bins "
-                     f"for each of {about['images']:,} images")
+                     f"for each of {about.images:,} images")
 
 def _find_source(about, source, data_root):
     "The images that a set was made from, or None and why they are not here."
-    made = about["settings"]
+    made = about.settings
     if source == "none": return None, "the report was asked for without it"
     split, columns = re.match(r"\w*", made["split"])[0] or "train", made.get("columns", {})
     try: return load_images(made["source"] if source is None else source, split, data_root=data_root, **columns), ""
@@ -120,49 +119,49 @@ def open_set(
     """A set with its source, where that can be had. Raises as `adq.store.load`, and `ValueError` for a source that
     does not match, or that was given and cannot be opened."""
     about = read_made(folder)
-    made, bins = about["settings"], _bins(folder, about)
+    made, bins = about.settings, _bins(folder, about)
     images, absent = _find_source(about, source, data_root)
     if images is not None and images.fingerprint() != made["fingerprint"]:
         raise ValueError(f"source '{images.source}' {images.split} ({len(images):,} images) does not match '{folder}', "
-                         f"which was made from {made['source']} {made['split']} ({about['images']:,} images); "
+                         f"which was made from {made['source']} {made['split']} ({about.images:,} images); "
                          "expected that source, or none to report on the folder alone")
     kept = load(folder, device=device)
-    if kept.indices.min() < 0 or kept.indices.max() >= about["images"]:
-        raise ValueError(f"'{folder}' is damaged: an index is not one of {about['images']:,} images")
+    if kept.indices.min() < 0 or kept.indices.max() >= about.images:
+        raise ValueError(f"'{folder}' is damaged: an index is not one of {about.images:,} images")
     return Opened(about, kept, images, absent, bins, read_accuracies(folder), _difficulty(folder, about))
 
 # %% ../nbs/tools/02_report.ipynb #74f3c5e2
 def size_factors(
-    about,       # dict: what compressed.json tells
+    about,       # `Manifest`: what compressed.json tells
     patches=1.0, # share of the cells that the kept images keep
 )->pd.Series:    # what makes the set smaller or larger; the product is bytes stored over bytes of the source
     "The ratio of the bytes, taken apart."
-    of, share = about["bytes"], about["kept"]/about["images"]
+    of, share = about.bytes, about.kept/about.images
     factors = {
         "images kept": share,
-        "size of a kept image, beside the average one": of["sampled"]/of["source"]/share,
+        "size of a kept image, beside the average one": of.sampled/of.source/share,
         "patches kept of each image": patches,
-        "codec, for the same pixels": of["stored"]/of["sampled"]/patches}
-    if not about["cell"]: del factors["patches kept of each image"]
+        "codec, for the same pixels": of.stored/of.sampled/patches}
+    if not about.cell: del factors["patches kept of each image"]
     return pd.Series(factors)
 
 # %% ../nbs/tools/02_report.ipynb #3f08f070
 def colour_of(
-    about, # dict: what compressed.json tells
+    about, # `Manifest`: what compressed.json tells
 ):         # a colour of matplotlib
     "The colour of a set's method; for a random one that of all data."
-    method = about["settings"]["method"]
+    method = about.settings["method"]
     return colours["full" if method == "random" else method]
 
 def plot_sizes(
-    about,     # dict: what compressed.json tells
+    about,     # `Manifest`: what compressed.json tells
 )->plt.Figure:
     "Bytes of the source, of its kept images, and of the set."
-    of = about["bytes"]
+    of = about.bytes
     bars = { # name: bytes, colour
-        "source, all images":          (of["source"], "0.6"),
-        "source, kept images":         (of["sampled"], "0.75"),
-        f"this set, {about['codec']}": (of["stored"], colour_of(about))}
+        "source, all images":          (of.source, "0.6"),
+        "source, kept images":         (of.sampled, "0.75"),
+        f"this set, {about.codec}":  (of.stored, colour_of(about))}
     with look():
         fig, ax = plt.subplots(figsize=(3.6, 1.5))
         ax.barh(list(bars), [n for n, _ in bars.values()], color=[c for _, c in bars.values()])
@@ -221,13 +220,13 @@ def plot_classes(
 
 # %% ../nbs/tools/02_report.ipynb #78407aac
 def bin_table(
-    about,        # dict: what compressed.json tells
+    about,        # `Manifest`: what compressed.json tells
     bins,         # ints (N,): bin of each image of the source
 )->pd.DataFrame:  # a line for each bin
     "Images, quota and scores of each bin; scores that the method did not compute are left away."
-    sizes = np.bincount(bins, minlength=len(about["quotas"]))
-    columns = dict(images=sizes, quota=about["quotas"], kept=np.array(about["quotas"])/np.maximum(sizes, 1),
-                   RS=about["rs"], DS=about["ds"], IS=about["importance"])
+    sizes = np.bincount(bins, minlength=len(about.quotas))
+    columns = dict(images=sizes, quota=about.quotas, kept=np.array(about.quotas)/np.maximum(sizes, 1),
+                   RS=about.rs, DS=about.ds, IS=about.importance)
     return pd.DataFrame(columns, index=pd.RangeIndex(len(sizes), name="bin")).dropna(axis=1, how="all")
 
 def plot_bins(
