@@ -13,13 +13,10 @@ import pyarrow.parquet as pq
 
 from .data import writable
 from .folders import is_ours, signed
-from .manifest import read_about, readable_size, schema, unpacked_bytes
+from .manifest import read_manifest, readable_size, schema, unpacked_bytes
 from .methods import methods
 
 # %% ../nbs/foundations/11_card.ipynb #4ec8295e
-_size_categories = "n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B", "1B<n<10B"
-_by = dict(adq="[Adaptive Dataset Quantization](https://arxiv.org/abs/2412.16895)", dq="[Dataset Quantization](https://arxiv.org/abs/2308.10524)", random="drawing at random",
-           ccs="[coverage-centric selection](https://arxiv.org/abs/2210.15809)") | {"ccs-probe": "[coverage-centric selection](https://arxiv.org/abs/2210.15809), by a linear probe"}
 _unpacking = """
 ```python
 import numpy as np
@@ -36,7 +33,8 @@ _page = """
 {summary}
 
 > [!IMPORTANT]
-> **Licence: to be filled in by whoever hands this set on.** The images are those of their source and stay under its terms, which `adq` does not know. Put `license:` into the header of this page, and here what the source asks for.
+> **Licence: to be filled in by whoever hands this set on.** The images are those of their source and stay under its \
+terms, which `adq` does not know. Put `license:` into the header of this page, and here what the source asks for.
 
 ## How it was made
 
@@ -66,7 +64,8 @@ from datasets import load_dataset
 dataset = load_dataset("path/of/this/folder", split="train")
 ```
 {unpacking}
-With `adq`, which compares every shard with its checksum first; dropped patches can be filled by `reconstruct="blur"` and others:
+With `adq`, which compares every shard with its checksum first; dropped patches can be filled by `reconstruct="blur"` \
+and others:
 
 ```python
 from adq import load
@@ -75,7 +74,8 @@ dataset = load("path/of/this/folder") # of (uint8 tensor, label), for PyTorch
 ```
 """
 
-def _plain(text): return re.sub(r"([\\`*_{}\[\]<>|#$~&])", r"\\\1", " ".join(writable(text).split())) # no Markdown in names
+# %% ../nbs/foundations/11_card.ipynb #17e97c91
+def _plain(text): return re.sub(r"([\\`*_{}\[\]<>|#$~&])", r"\\\1", " ".join(writable(text).split()))
 
 def _last_part(source):
     if not source: return "unnamed"
@@ -83,54 +83,99 @@ def _last_part(source):
 
 def _percent(share): return f"{100*share:.3g} %"
 
-def _kept(about):
-    made = about["settings"]
-    patches = f", {_percent(made['patch_keep'])} of the patches of each ({about['cell']}×{about['cell']} pixels)" if about["cell"] else ", whole"
-    return f"{_percent(made['keep'])} of the data: {_percent(about['kept']/about['images'])} of the images{patches}"
+def _kept_told(manifest):
+    made, cell = manifest.settings, manifest.cell
+    patches = f", {_percent(made['patch_keep'])} of the patches of each ({cell}×{cell} pixels)" if cell else ", whole"
+    return f"{_percent(made['keep'])} of the data: {_percent(manifest.kept/manifest.images)} of the images{patches}"
 
-def _rows_made(about):
-    "What the card's table tells, by name."
-    made, of, rows = about.get("settings", {}), about["bytes"], {}
-    if "method" in made:
-        network, _, weights = made["extractor"].partition("/")
-        rows = {"source": f"{_plain(_last_part(made['source']))}, {_plain(made['split'])}: {about['images']:,} images", "fingerprint of the source": made["fingerprint"], "method": f"{made['method']} ({methods[made['method']].source})", "kept": _kept(about), "seed": made["seed"]}
-        method = methods[made["method"]]
-        if "features" in method.needs or about["cell"]: rows["extractor"] = f"{network}/{_plain(os.path.basename(weights))}"
-        if "dynamics" in method.needs: rows["network whose training was watched"] = _plain(made["dynamics"])
-        if method.bins in ("similarity", "difficulty"): rows |= {"bins" + " of difficulty"*(method.bins == "difficulty"): made["n_bins"], "images from each bin": ", ".join(map(str, about["quotas"][:made["n_bins"]]))}
-        if made["method"] == "adq": rows |= {"α, weight of importance": made["alpha"], "patch of the texture level": f"{made['patch']} pixels", "τ, temperature of the diversity score": made["temperature"]}
-    bytes_of = {name: readable_size(of[name]) for name in of}
-    rows["size"] = f"{bytes_of['stored']} as {about['codec']}; the same images take {bytes_of['sampled']} in the source" + (f", all of them {bytes_of['source']}" if "source" in of else "")
-    return rows | {"made with": ", ".join(f"{name} {version}" for name, version in (dict(adq=about["adq"]) | about["versions"]).items())}
+def _rows_chosen(manifest):
+    "What the table tells of a set that `compress` chose, by name."
+    made = manifest.settings
+    method, (network, _, weights) = methods[made["method"]], made["extractor"].partition("/")
+    rows = {"source": f"{_plain(_last_part(made['source']))}, {_plain(made['split'])}: {manifest.images:,} images",
+            "fingerprint of the source": made["fingerprint"], "method": f"{made['method']} ({method.source})",
+            "kept": _kept_told(manifest), "seed": made["seed"]}
+    if "features" in method.needs or manifest.cell: rows["extractor"] = f"{network}/{_plain(os.path.basename(weights))}"
+    if "dynamics" in method.needs: rows["network whose training was watched"] = _plain(made["dynamics"])
+    if method.bins in ("similarity", "difficulty"):
+        rows["bins" + " of difficulty"*(method.bins == "difficulty")] = made["n_bins"]
+        rows["images from each bin"] = ", ".join(map(str, manifest.quotas[:made["n_bins"]]))
+    if made["method"] == "adq":
+        rows |= {"α, weight of importance": made["alpha"], "patch of the texture level": f"{made['patch']} pixels",
+                 "τ, temperature of the diversity score": made["temperature"]}
+    return rows
 
-def _header(about, name, num_bytes):
+def _rows_stored(manifest):
+    "What it tells of any set."
+    of, versions = manifest.bytes, dict(adq=manifest.adq) | manifest.versions
+    size = (f"{readable_size(of.stored)} as {manifest.codec}; "
+            f"the same images take {readable_size(of.sampled)} in the source")
+    if of.source is not None: size += f", all of them {readable_size(of.source)}"
+    return {"size": size, "made with": ", ".join(f"{name} {version}" for name, version in versions.items())}
+
+# %% ../nbs/foundations/11_card.ipynb #2d95f48d
+_size_categories = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B",
+                    "1B<n<10B")
+_by = {"adq": "[Adaptive Dataset Quantization](https://arxiv.org/abs/2412.16895)",
+       "dq": "[Dataset Quantization](https://arxiv.org/abs/2308.10524)",
+       "random": "drawing at random",
+       "ccs": "[coverage-centric selection](https://arxiv.org/abs/2210.15809)",
+       "ccs-probe": "[coverage-centric selection](https://arxiv.org/abs/2210.15809), by a linear probe"}
+
+def _header(manifest, name, num_bytes):
     "The card's YAML: what the hub and `datasets` read."
     import datasets, huggingface_hub
-    source = about.get("settings", {}).get("source", "")
-    data = huggingface_hub.DatasetCardData(pretty_name=name, size_categories=[_size_categories[max(0, len(str(about["kept"])) - 3)]], task_categories=["image-classification"], source_datasets=[source[3:]] if source.startswith("hf:") else None,
-                                           tags=["adq", "dataset-compression", "coreset-selection"], configs=[dict(config_name="default", data_files=[dict(split="train", path="data/train-*")])])
-    info = datasets.DatasetInfo(features=datasets.Features.from_arrowschema(schema(about["classes"], about.get("bin_type", "int16"))), splits=dict(train=dict(name="train", num_bytes=num_bytes, num_examples=about["kept"])), download_size=about["bytes"]["stored"], dataset_size=num_bytes)
+    source, kept = manifest.settings.get("source", ""), manifest.kept
+    data = huggingface_hub.DatasetCardData(
+        pretty_name=name, size_categories=[_size_categories[max(0, len(str(kept)) - 3)]],
+        task_categories=["image-classification"], source_datasets=[source[3:]] if source.startswith("hf:") else None,
+        tags=["adq", "dataset-compression", "coreset-selection"],
+        configs=[dict(config_name="default", data_files=[dict(split="train", path="data/train-*")])])
+    info = datasets.DatasetInfo(
+        features=datasets.Features.from_arrow_schema(schema(manifest.classes, manifest.bin_type)),
+        splits=dict(train=dict(name="train", num_bytes=num_bytes, num_examples=kept)),
+        download_size=manifest.bytes.stored, dataset_size=num_bytes)
     datasets.info.DatasetInfosDict(default=info).to_dataset_card_data(data)
     return data
 
+def _title(manifest):
+    "Name of a set, and what it is in a sentence."
+    made, n = manifest.settings, len(manifest.classes)
+    if "method" not in made:
+        return (f"{manifest.kept:,} images in {n} classes",
+                "Where they come from and how they were chosen was not said when they were stored.")
+    source, method = _last_part(made["source"]), made["method"]
+    return (f"{source}, {_percent(made['keep'])} by {method}",
+            f"{manifest.kept:,} of the {manifest.images:,} images of {_plain(source)} ({_plain(made['split'])}), "
+            f"in {n} classes, chosen by {_by.get(method, methods[method].title)}.")
+
+# %% ../nbs/foundations/11_card.ipynb #8da56e41
+def _text(folder, manifest):
+    "The page of a set."
+    cell, rows = manifest.cell, _rows_chosen(manifest) if "method" in manifest.settings else {}
+    name, summary = _title(manifest)
+    coded = "in the bytes of the source" if manifest.codec == "original" else f"as {manifest.codec}"
+    mask = f"which patches are kept: a bit for each cell of {cell}×{cell} pixels, row by row, 1 = kept"
+    figure = "![Representativeness, diversity, importance and quota of each bin](scores.png)\n\n"
+    return _page.format(
+        title=_plain(name), summary=summary, classes=len(manifest.classes),
+        made="\n".join(f"| {k} | {v} |" for k, v in (rows | _rows_stored(manifest)).items()),
+        figure=figure if (folder/"scores.png").is_file() else "",
+        coded=coded + ", dropped patches flattened to the mean colour of the kept ones"*bool(cell),
+        mask=mask if cell else "nothing: the images are whole", unpacking=_unpacking.format(cell=cell) if cell else "")
+
 def write_card(
     folder, # a compressed set
-):          # path of its README.md
-    "Write the data set card of a compressed set, from its compressed.json. Raises as `read_about`, and `ValueError` for a card that was changed by hand."
+)->Path:    # of its README.md
+    """Write the data set card of a compressed set, from its compressed.json. Raises as `read_manifest`, and
+    `ValueError` for a card that was changed by hand."""
     from huggingface_hub import DatasetCard
-    about, path = read_about(folder), Path(folder)/"README.md"
-    if path.exists() and not is_ours(path, Path(folder)): raise ValueError(f"'{path}' was changed since adq wrote it, or is another's; expected none")
-    made, n = about.get("settings", {}), len(about["classes"])
-    if "method" in made:
-        source = _last_part(made["source"])
-        name = f"{source}, {_percent(made['keep'])} by {made['method']}"
-        summary = f"{about['kept']:,} of the {about['images']:,} images of {_plain(source)} ({_plain(made['split'])}), in {n} classes, chosen by {_by.get(made['method'], methods[made['method']].title)}."
-    else: name, summary = f"{about['kept']:,} images in {n} classes", "Where they come from and how they were chosen was not said when they were stored."
-    num_bytes = sum(unpacked_bytes(pq.read_metadata(Path(folder)/s["name"])) for s in about["shards"])
-    text = _page.format(title=_plain(name), summary=summary, made="\n".join(f"| {k} | {v} |" for k, v in _rows_made(about).items()), classes=n,
-                        figure="![Representativeness, diversity, importance and quota of each bin](scores.png)\n\n" if (Path(folder)/"scores.png").is_file() else "",
-                        coded="in the bytes of the source" if about["codec"] == "original" else f"as {about['codec']}" + (", dropped patches flattened to the mean colour of the kept ones" if about["cell"] else ""),
-                        mask=f"which patches are kept: a bit for each cell of {about['cell']}×{about['cell']} pixels, row by row, 1 = kept" if about["cell"] else "nothing: the images are whole", unpacking=_unpacking.format(cell=about["cell"]) if about["cell"] else "")
-    card = str(DatasetCard(f"---\n{_header(about, name, num_bytes)}\n---\n{text}\n"))
+    folder = Path(folder)
+    manifest, path = read_manifest(folder), folder/"README.md"
+    if path.exists() and not is_ours(path, folder):
+        raise ValueError(f"'{path}' was changed since adq wrote it, or is another's; expected none")
+    num_bytes = sum(unpacked_bytes(pq.read_metadata(folder/shard.name)) for shard in manifest.shards)
+    header = _header(manifest, _title(manifest)[0], num_bytes)
+    card = str(DatasetCard(f"---\n{header}\n---\n{_text(folder, manifest)}\n"))
     path.write_text(signed(card), encoding="utf-8")
     return path

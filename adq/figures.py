@@ -5,18 +5,13 @@
 # %% auto #0
 __all__ = ['published', 'published_cost', 'published_rs', 'family', 'in_table1', 'published_gain', 'lines', 'caption',
            'save_figure', 'markdown', 'save_table', 'plot_scores', 'plot_trajectories', 'plot_keep', 'plot_alpha',
-           'beside_paper', 'spread', 'index_page']
+           'beside_paper', 'spread']
 
 # %% ../nbs/evidence/05_figures.ipynb #c914e177
-import json, re
-from dataclasses import asdict
 from pathlib import Path
 
 import matplotlib.pyplot as plt, numpy as np, pandas as pd, seaborn as sns
-from jinja2 import Environment
 
-from .claims import words
-from .experiments import read_rows
 from .folders import write_aside
 from .look import colours, look, markers, titles
 from .sampling import normalised
@@ -30,22 +25,50 @@ _table1 = { # DM, DQ, ADQ at each ratio, and all data
     "vit_cifar":      ((21.6, 25.5, 23.1), (58.4, 66.8, 72.0), (61.1, 69.8, 74.7), 80.2),
     "swin_cifar":     ((25.1, 30.1, 27.3), (69.2, 79.1, 84.4), (73.2, 82.5, 88.5), 90.3),
     "convnext_cifar": ((41.8, 48.3, 47.9), (52.8, 61.8, 64.2), (55.0, 64.0, 68.1), 73.0)}
-_table3 = {"dq": (84.1, 87.6, 91.0), "rs": (85.1, 88.8, 93.0), "ds": (85.3, 88.9, 93.1), "adq": (86.2, 90.4, 94.2)}
+_table3 = { # of ResNet-18
+    "dq":  (84.1, 87.6, 91.0),
+    "rs":  (85.1, 88.8, 93.0),
+    "ds":  (85.3, 88.9, 93.1),
+    "adq": (86.2, 90.4, 94.2)}
 
-published = pd.Series({(model, method, keep): value for model, (*methods, full) in _table1.items() for method, values in zip(("dm", "dq", "adq"), titles) for keep, value in zip(_ratios, values)}
-                      | {(model, "full", 1.0): full for model, (*_, full) in _table1.items()} | {("resnet18", method, keep): value for method, values in _table3.items() for keep, value in zip(_ratios, values)}, name="paper %")
-published.index.names = "model", "method", "keep"
-published_cost = pd.DataFrame({"runs": [5, 3, 5], "± %": [0.5, 0.4, 0.2], "GPU hours": [91, 1, 1]}, index=pd.Index(["dm", "dq", "adq"], name="method")) # table 2
+def _published()->pd.Series: # by model, method and keep
+    "Tables 1 and 3."
+    numbers = {}
+    def enter(model, methods):
+        for method, values in methods.items(): numbers.update({(model, method, k): v for k, v in zip(_ratios, values)})
+    for model, (dm, dq, adq, _) in _table1.items(): enter(model, dict(dm=dm, dq=dq, adq=adq))
+    for model, (*_, full) in _table1.items(): numbers[model, "full", 1.0] = full
+    enter("resnet18", _table3)
+    return pd.Series(numbers, name="paper %").rename_axis(["model", "method", "keep"])
+
+published = _published()
+published_cost = pd.DataFrame( # table 2
+    {"runs": [5, 3, 5], "± %": [0.5, 0.4, 0.2], "GPU hours": [91, 1, 1]},
+    index=pd.Index(["dm", "dq", "adq"], name="method"))
 published_rs = np.array([0.3231, 0.3223, 0.3214, 0.3218, 0.3193, 0.3193, 0.3201, 0.3149, 0.3108, 0.3069])
 
-def family(model): # the architecture of the paper that a network stands for
+# %% ../nbs/evidence/05_figures.ipynb #57caba76
+def family(
+    model, # name of a network
+)->str:    # name of the architecture of the paper that it stands for
+    "Narrow networks stand for wide ones, and `convnet7`, which two cores can train, for ResNet-18."
     return "resnet18" if model == "convnet7" else model.removesuffix("_narrow")
 
-def in_table1(models): return [m for m in models if (family(m), "full", 1.0) in published.index] # those whose architecture the paper's table 1 has
+def in_table1(
+    models, # names of networks
+)->list:    # those whose architecture the paper's table 1 has
+    "The networks that can be held against table 1."
+    return [m for m in models if (family(m), "full", 1.0) in published.index]
 
-def published_gain(model, method, keep, against="dq"):
-    "Points by which the paper's method beats another, whatever the reading; NaN where the paper has no number."
-    return published.get((family(model), method.partition("-")[0], keep), np.nan) - published.get((family(model), against, keep), np.nan)
+def published_gain(
+    model,        # name of a network
+    method,       # whatever its reading, "adq-zscore" as "adq"
+    keep,         # data keep ratio
+    against="dq",
+)->float:         # NaN where the paper has no number
+    "Points by which the paper's method beats another."
+    paper = lambda name: published.get((family(model), name, keep), np.nan)
+    return paper(method.partition("-")[0]) - paper(against)
 
 # %% ../nbs/evidence/05_figures.ipynb #f7c37f7b
 def _check_some(rows):
@@ -58,28 +81,40 @@ def lines(ax, rows, x, y="accuracy", *, hue, **options):
     sns.pointplot(rows, x=x, y=y, hue=hue, errorbar=_bars, native_scale=True, markersize=4, linewidth=1.2, alpha=0.8,
                   err_kws=dict(linewidth=1), ax=ax, **options)
 
+def _seeds(rows):
+    "How many seeds the things that are shown have, in words."
+    apart = [c for c in ("kind", "model", "method", "keep", "alpha", "bins", "dose", "draw") if c in rows]
+    counts = rows.groupby(apart, dropna=False).seed.nunique() if len(rows) else pd.Series([0])
+    return f"{counts.min()}" if counts.min() == counts.max() else f"{counts.min()} to {counts.max()}"
+
 def caption(
     rows,      # DataFrame, as `adq.experiments.collect` returns
     settings,  # `Settings`
     data,      # str: name of the images
-):             # str
+)->str:
     "Data, profile and seeds of what is shown; on a second line the hardware."
-    seeds = rows.groupby([c for c in ("kind", "model", "method", "keep", "alpha", "bins", "dose", "draw") if c in rows], dropna=False).seed.nunique() if len(rows) else pd.Series([0])
-    dropped = f", {settings.drop:.0%} of the patches of DQ and ADQ dropped" if "drop" in rows and rows["drop"].notna().any() else ""
-    count = f"{seeds.min()}" if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
-    return f"{data}; profile {settings.profile}{dropped}; n = {count} seeds; bars: 95 % interval\n{'made on ' + ', '.join(sorted(rows.device.unique())) if len(rows) else 'no run yet'}"
+    some_dropped = "drop" in rows and rows["drop"].notna().any()
+    dropped = f", {settings.drop:.0%} of the patches of DQ and ADQ dropped" if some_dropped else ""
+    devices = f"made on {', '.join(sorted(rows.device.unique()))}" if len(rows) else "no run yet"
+    return f"{data}; profile {settings.profile}{dropped}; n = {_seeds(rows)} seeds; bars: 95 % interval\n{devices}"
 
+# %% ../nbs/evidence/05_figures.ipynb #3d1beaca
 def save_figure(fig, folder, name):
     "Write NAME.svg and NAME.png."
     for ending in "svg", "png":
+        undated = {"Date": None} if ending == "svg" else None
         with write_aside(Path(folder)/f"{name}.{ending}") as aside:
-            fig.savefig(aside, dpi=200, bbox_inches="tight", metadata={"Date": None} if ending == "svg" else None)
+            fig.savefig(aside, dpi=200, bbox_inches="tight", metadata=undated)
 
-def markdown(table):
+def _cell(value): return "—" if pd.isna(value) else f"{value:g}" if isinstance(value, float) else str(value)
+
+def markdown(
+    table, # DataFrame
+)->str:
     "A DataFrame as a Markdown table; missing values as a dash."
     flat = table.reset_index() if any(table.index.names) else table
-    cells = [list(map(str, flat.columns))] + [["---"]*flat.shape[1]] + [["—" if pd.isna(v) else f"{v:g}" if isinstance(v, float) else str(v) for v in row] for row in flat.itertuples(index=False)]
-    return "\n".join("| " + " | ".join(row) + " |" for row in cells)
+    rows = [map(str, flat.columns), ["---"]*flat.shape[1], *(map(_cell, row) for row in flat.itertuples(index=False))]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 def save_table(table, folder, name):
     "Write NAME.csv, NAME.md and NAME.tex."
@@ -104,9 +139,27 @@ def _panel(ax, rows, null, other, name, colour):
     bins, every = np.arange(len(rows.rs.iloc[0])), _scaled(rows, name)
     same = len(every) > 1 and np.ptp(every, 0).max() < 1e-12
     half = None if same or len(every) < 2 else [interval(v) for v in every.T]
-    ax.errorbar(bins, every.mean(0), half, fmt="o-", color=colour, markersize=4, capsize=2, label="one observation" if same else f"n = {len(every)} seeds")
-    if len(other): ax.plot(bins, _scaled(other, name).mean(0), "^:", color=colour, markersize=3, lw=1, label=f"{family(other.extractor.iloc[0].split('/')[0])}, trained on the set")
-    if len(null): ax.plot(bins, _null(null, rows, name).T, "-", color="0.7", lw=1, label=["random bins"] + ["_"]*(len(null) - 1))
+    ax.errorbar(bins, every.mean(0), half, fmt="o-", color=colour, markersize=4, capsize=2,
+                label="one observation" if same else f"n = {len(every)} seeds")
+    if len(other):
+        network = family(other.extractor.iloc[0].split("/")[0])
+        ax.plot(bins, _scaled(other, name).mean(0), "^:", color=colour, markersize=3, lw=1,
+                label=f"{network}, trained on the set")
+    if len(null):
+        ax.plot(bins, _null(null, rows, name).T, "-", color="0.7", lw=1, label=["random bins"] + ["_"]*(len(null) - 1))
+
+# %% ../nbs/evidence/05_figures.ipynb #2f82b894
+_score_panels = { # column: title, colour
+    "rs":         ("(b) RS",     "C0"),
+    "ds":         ("(c) DS",     "C2"),
+    "importance": ("(d) IS / 2", "C1")}
+
+def _ideal(ax, number):
+    "The paper's ideal condition: RS falls, DS rises, their sum stays."
+    bins = np.arange(number)
+    for label, colour, ends in ("RS", "C0", (1, 0)), ("DS", "C2", (0, 1)), ("IS / 2", "C1", (0.5, 0.5)):
+        ax.plot(bins, np.linspace(*ends, number), color=colour, label=label)
+    ax.set(title="(a) ideal condition", ylabel="score, normalised")
 
 def plot_scores(
     rows,         # DataFrame of runs of kind "scores"
@@ -116,16 +169,15 @@ def plot_scores(
     "RS, DS and IS per bin beside the ideal condition, Fig. 2. Raises `ValueError` where there is no run."
     _check_some(rows)
     number = len(rows.rs.iloc[0])
-    bins, parts = np.arange(number), (("rs", "(b) RS", "C0"), ("ds", "(c) DS", "C2"), ("importance", "(d) IS / 2", "C1"))
+    bins = np.arange(number)
     with look():
         fig, axes = plt.subplots(1, 4, figsize=(8.4, 2.8), sharey=True)
-        for label, colour, values in (("RS", "C0", np.linspace(1, 0, number)), ("DS", "C2", np.linspace(0, 1, number)), ("IS / 2", "C1", np.full(number, 0.5))):
-            axes[0].plot(bins, values, color=colour, label=label)
-        for ax, (name, title, colour) in zip(axes[1:], parts):
+        _ideal(axes[0], number)
+        for ax, (name, (title, colour)) in zip(axes[1:], _score_panels.items()):
             _panel(ax, rows, null, other, name, colour)
             ax.set_title(title)
-        if number == len(published_rs): axes[1].plot(bins, normalised(published_rs), "s--", color="0.3", markersize=3, lw=1, label="authors")
-        axes[0].set(title="(a) ideal condition", ylabel="score, normalised")
+        if number == len(published_rs):
+            axes[1].plot(bins, normalised(published_rs), "s--", color="0.3", markersize=3, lw=1, label="authors")
         for ax in axes:
             ax.set(xlabel="bin", xticks=bins[::max(1, number//5)])
             ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.28), fontsize="small", handlelength=1.4)
@@ -135,33 +187,50 @@ def plot_scores(
 # %% ../nbs/evidence/05_figures.ipynb #2fc73712
 _thirds = {"high": "C0", "medium": "C1", "low": "C2", "random": "0.5", "expert again": "0.2"} # line: colour
 
+def _distances(rows):
+    "A line for each seed, third and epoch."
+    paths = [(row.seed, third, path) for row in rows.itertuples() for third, path in row.distance.items()]
+    return pd.DataFrame([dict(third=third, epoch=int(epoch), distance=d, seed=seed)
+                         for seed, third, path in paths for epoch, d in path.items()])
+
+def _plot_paths(ax, long, names):
+    for name in names:
+        mean = long[long.third == name].groupby("epoch").distance.mean()
+        ax.plot(mean.index, mean, color=_thirds[name], ls="--" if name == "expert again" else "-", label=name)
+    ax.set(xlabel="epoch", ylabel="distance to the expert (its start: 1)", title="means over seeds")
+    ax.set_ylim(0, None)
+    ax.locator_params(axis="x", integer=True)
+    ax.legend(fontsize="small", ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.25))
+
+def _plot_apart(ax, last, names):
+    for y, name in enumerate(names):
+        apart = last[name] - last["random"]
+        bar = interval(apart) if len(apart) > 1 else None
+        if name != "random": ax.errorbar(apart.mean(), y, xerr=bar, fmt="o", color=_thirds[name], capsize=2)
+    ax.axvline(0, color="0.5", lw=0.8)
+    ax.set(yticks=range(len(names)), yticklabels=names, xlabel="distance − that of the random third",
+           title="last epoch, by seed")
+    ax.invert_yaxis()
+
 def plot_trajectories(
     rows,        # DataFrame of runs of kind "trajectory"
 )->plt.Figure:   # two panels
-    "Distance of students to the expert over epochs, Fig. 4, and at the end beside a random third. Raises `ValueError` where there is no run."
+    """Distance of students to the expert over epochs, Fig. 4, and at the end beside a random third.
+    Raises `ValueError` where there is no run."""
     _check_some(rows)
-    long = pd.DataFrame([dict(third=third, epoch=int(epoch), distance=d, seed=row.seed) for row in rows.itertuples() for third, path in row.distance.items() for epoch, d in path.items()])
+    long = _distances(rows)
     last = long[long.epoch == long.epoch.max()].pivot_table(index="seed", columns="third", values="distance")
     names = [name for name in _thirds if name in last]
     with look():
         fig, (left, right) = plt.subplots(1, 2, figsize=(6.6, 2.6))
-        for name in names:
-            mean = long[long.third == name].groupby("epoch").distance.mean()
-            left.plot(mean.index, mean, color=_thirds[name], ls="--" if name == "expert again" else "-", label=name)
-        left.set(xlabel="epoch", ylabel="distance to the expert (its start: 1)", title="means over seeds")
-        left.set_ylim(0, None)
-        left.locator_params(axis="x", integer=True)
-        left.legend(fontsize="small", ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.25))
-        for y, name in enumerate(names):
-            apart = last[name] - last["random"]
-            if name != "random": right.errorbar(apart.mean(), y, xerr=interval(apart) if len(apart) > 1 else None, fmt="o", color=_thirds[name], capsize=2)
-        right.axvline(0, color="0.5", lw=0.8)
-        right.set(yticks=range(len(names)), yticklabels=names, xlabel="distance − that of the random third", title="last epoch, by seed")
-        right.invert_yaxis()
+        _plot_paths(left, long, names)
+        _plot_apart(right, last, names)
         sns.despine(fig)
     return fig
 
 # %% ../nbs/evidence/05_figures.ipynb #e6a2acf4
+def _no_run(ax): ax.text(0.5, 0.5, "no run yet", ha="center", va="center", transform=ax.transAxes)
+
 def plot_keep(
     ax,
     rows,       # DataFrame of trainings of one network
@@ -172,23 +241,32 @@ def plot_keep(
     "Accuracy over data keep ratio by method, one panel of Fig. 5."
     some = rows[rows.keep.isin(ratios) & (rows.method != "full")]
     some = some.assign(keep=100*some.keep, accuracy=100*some.accuracy, method=some.method.map(titles))
-    present = [m for m in titles if titles[m] in set(some.method)]
-    if len(some): lines(ax, some, "keep", hue="method", hue_order=[titles[m] for m in present], palette=[colours[m] for m in present], markers=[markers[m] for m in present])
-    else: ax.text(0.5, 0.5, "no run yet", ha="center", va="center", transform=ax.transAxes)
-    if full is not None and len(full): ax.axhline(100*full.accuracy.mean(), ls="--", color=colours["full"], lw=1, label=titles["full"])
+    present = {m: title for m, title in titles.items() if title in set(some.method)}
+    shown = dict(palette=[colours[m] for m in present], markers=[markers[m] for m in present])
+    if len(some): lines(ax, some, "keep", hue="method", hue_order=[*present.values()], **shown)
+    else: _no_run(ax)
+    if full is not None and len(full):
+        ax.axhline(100*full.accuracy.mean(), ls="--", color=colours["full"], lw=1, label=titles["full"])
     ax.set(title=title, xlabel="data keep ratio (%)", ylabel="accuracy (%)")
     if ax.get_legend_handles_labels()[0]: ax.legend(fontsize="small")
 
 # %% ../nbs/evidence/05_figures.ipynb #04fa813a
+def _points_over_dq(rows):
+    "Points over α = 0 of the same network, ratio and seed; NaN where that run is not there."
+    rows = rows.assign(alpha=rows.alpha.astype(float).fillna(0))
+    same = ["model", "keep", "seed"]
+    start = rows[rows.alpha == 0].set_index(same).accuracy
+    points = 100*(rows.accuracy - rows.set_index(same).index.map(start).to_numpy(float))
+    return rows.assign(points=points, keep=(100*rows.keep).round().astype(int).astype(str) + " %")
+
 def plot_alpha(
     rows,        # DataFrame of trainings of ADQ (α = 0: DQ)
     models,      # names of the networks, one panel each
 )->plt.Figure:
-    "Points over α = 0 by α, one line for each data keep ratio, Fig. 6. The paper's optimum, 0.6 to 0.7, is shaded. Raises `ValueError` where there is no run."
+    """Points over α = 0 by α, one line for each data keep ratio, Fig. 6. The paper's optimum, 0.6 to 0.7, is shaded.
+    Raises `ValueError` where there is no run."""
     _check_some(rows)
-    rows = rows.assign(alpha=rows.alpha.astype(float).fillna(0), keep=(100*rows.keep).round().astype(int).astype(str) + " %")
-    start = rows[rows.alpha == 0].set_index(["model", "keep", "seed"]).accuracy
-    rows = rows.assign(points=100*(rows.accuracy - rows.set_index(["model", "keep", "seed"]).index.map(start).to_numpy(float)))
+    rows = _points_over_dq(rows)
     with look():
         fig, axes = plt.subplots(1, len(models), figsize=(3*len(models), 2.5), squeeze=False, sharey=True)
         for ax, model in zip(axes[0], models):
@@ -196,165 +274,42 @@ def plot_alpha(
             ax.axhline(0, color="0.6", lw=0.8, zorder=0)
             some = rows[rows.model == model].dropna(subset="points")
             if len(some): lines(ax, some, "alpha", "points", hue="keep", legend=ax is axes[0, -1])
-            else: ax.text(0.5, 0.5, "no run yet", ha="center", va="center", transform=ax.transAxes)
+            else: _no_run(ax)
             ax.set(title=model, xlabel="α", ylabel="points over α = 0 (DQ)", xlim=(-0.05, 1.05))
-        if axes[0, -1].get_legend(): axes[0, -1].legend(title="keep", fontsize="small", loc="center left", bbox_to_anchor=(1.02, 0.5))
+        legend = axes[0, -1].get_legend()
+        if legend: axes[0, -1].legend(title="keep", fontsize="small", loc="center left", bbox_to_anchor=(1.02, 0.5))
         sns.despine(fig)
     return fig
 
 # %% ../nbs/evidence/05_figures.ipynb #5fcd4eb6
 def beside_paper(
-    rows, # DataFrame of trainings
-):        # DataFrame, a line for each model, method and keep
-    "Accuracy in %, its standard deviation and 95 % interval, the paper's number for this architecture on CIFAR-10, and the difference. Raises `ValueError` where there is no run."
+    rows,         # DataFrame of trainings
+)->pd.DataFrame:  # a line for each model, method and keep
+    """Accuracy in %, its standard deviation and 95 % interval, the paper's number for this architecture on CIFAR-10,
+    and the difference. Raises `ValueError` where there is no run."""
     _check_some(rows)
     table = summarise(rows, ["model", "method", "keep"]).drop(columns=["compress s", "train s"])
     table["paper %"] = [published.get((family(model), method, keep), np.nan) for model, method, keep in table.index]
     table["ours − paper"] = (table["accuracy %"] - table["paper %"]).round(2)
     return table
 
+def _mean_told(line):
+    bar = f" ± {line['± 95 %']:.2f}" if line["seeds"] > 1 else " (one seed)"
+    return f"{line['accuracy %']:.2f}{bar}"
+
 def spread(
-    table, # as `beside_paper` returns
-):         # DataFrame of text: a line for each model and method, two columns for each keep
+    table,        # as `beside_paper` returns
+)->pd.DataFrame:  # of text: a line for each model and method, two columns for each keep
     "Means with their intervals, and the paper's numbers, in columns by data keep ratio."
-    table = table.reset_index()
-    text = lambda r: f"{r['accuracy %']:.2f}" + (f" ± {r['± 95 %']:.2f}" if r["seeds"] > 1 else " (one seed)")
-    table["ours"], table["paper"] = table.apply(text, axis=1), table["paper %"].map(lambda v: "" if np.isnan(v) else f"{v:.1f}")
-    table["keep"] = (100*table.keep).map("{:g} %".format)
-    ratios, rank = list(dict.fromkeys(table.sort_values("images").keep)), {m: i for i, m in enumerate(titles)}
-    wide = table.sort_values("method", key=lambda s: s.map(rank), kind="stable").assign(method=lambda t: t.method.map(titles)).pivot_table(index=["model", "method"], columns="keep", values=["ours", "paper"], aggfunc="first", sort=False).fillna("")
-    return pd.DataFrame({f"{keep} {which}".strip(): wide[column, keep] for keep in ratios for column, which in (("ours", ""), ("paper", "paper")) if (column, keep) in wide and (wide[column, keep] != "").any()})
-
-# %% ../nbs/evidence/05_figures.ipynb #732db866
-_sheet = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string("""<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{ heading }}</title>
-<style>
-body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 100rem; margin: 0 auto; padding: 1rem; overflow-wrap: anywhere; }
-h1, h2, h3 { line-height: 1.2; } h2 { margin-top: 2.5rem; } h3 { margin: 0 0 0.3rem; font-size: 1rem; } a { color: #0b5cad; }
-.grid { display: grid; gap: 2rem 2.5rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 29rem), 1fr)); align-items: end; } .flow { display: flex; flex-wrap: wrap; gap: 2rem 3rem; } .grid > *, .flow > * { max-width: 100%; min-width: 0; margin: 0; }
-.wide { overflow-x: auto; } .columns { columns: 17rem; padding: 0; list-style: none; }
-img { max-width: 100%; max-height: 18rem; } .first { margin: 0; } .first img { max-height: none; max-width: min(100%, 52rem); } figcaption, small { font-size: 0.85rem; color: #555; } .flow small { display: block; width: 0; min-width: 100%; }
-table { border-collapse: collapse; font-size: 0.85rem; white-space: nowrap; } th, td { padding: 0.2rem 0.8rem 0.2rem 0; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top; }
-.holds { color: #00664b; font-weight: bold; } .fails { color: #a63d00; font-weight: bold; } .open { color: #555; font-weight: bold; }
-</style>
-{% macro links(stem, endings) %}{% for e in endings if (stem ~ "." ~ e) in there %}<a href="{{ stem | urlencode }}.{{ e }}">{{ stem }}.{{ e }}</a> {% endfor %}{% endmacro %}
-{% macro title(of) %}{{ of.title }}{% if of.part %}, {{ of.part }}{% endif %}{% endmacro %}
-{% macro show(tables) %}
-<div class="flow">
-{% for t in tables %}
-<section><h3>{{ title(t) }}</h3><div class="wide" tabindex="0">{{ t.html | safe }}</div><small>{{ t.printed }}<br>{{ links(t.stem, ["csv", "md", "tex"]) }}</small></section>
-{% endfor %}
-</div>
-{% endmacro %}
-<h1>{{ heading }}</h1>
-<p>Profile {{ profile }}; {{ runs }}. {{ links("runs", ["jsonl"]) }}</p>
-{% if evidence.lines or evidence.figures %}
-<h2>What was found</h2>
-{% for f in evidence.figures %}
-<figure class="first"><img src="{{ f.stem | urlencode }}.png" alt="{{ title(f) }}. {{ f.subtitle }}"><figcaption>{{ f.printed }} {{ links(f.stem, ["png", "svg"]) }}</figcaption></figure>
-{% endfor %}
-<ul>
-{% for line in evidence.lines %}
-<li>{{ line }}</li>
-{% endfor %}
-</ul>
-{{ show(evidence.tables) }}
-{% endif %}
-{% if failed %}
-<h2>What failed</h2>
-<ul>
-{% for name, why in failed.items() %}
-<li><b>{{ name }}</b> {{ why }} {{ links(name, ["failed.ipynb"]) }}</li>
-{% endfor %}
-</ul>
-{% endif %}
-{% if figures %}
-<h2>Figures</h2>
-<div class="grid">
-{% for f in figures %}
-<figure><img src="{{ f.stem | urlencode }}.png" alt="{{ title(f) }}. {{ f.subtitle }}"><figcaption><b>{{ title(f) }}.</b> {{ f.printed }} {{ links(f.stem, ["png", "svg"]) }}</figcaption></figure>
-{% endfor %}
-</div>
-{% endif %}
-{% if tables %}
-<h2>Tables</h2>
-{{ show(tables) }}
-{% endif %}
-{% if pages %}
-<h2>Executed pages</h2>
-<p>Text, tables and figures together, as notebooks; JupyterLab opens them.</p>
-<ul>
-{% for name, p in pages.items() %}
-<li>{{ links(name, ["ipynb"]) }} <b>{{ p.title }}.</b> {{ p.subtitle }} <small>{{ p.made }}</small></li>
-{% endfor %}
-</ul>
-{% endif %}
-<h2>Settings of the last command</h2>
-<ul class="columns">
-{% for name, value in settings.items() %}
-<li><code>{{ name }} = {{ value }}</code></li>
-{% endfor %}
-</ul>
-</html>
-""")
-
-# %% ../nbs/evidence/05_figures.ipynb #38ac878c
-_marks = dict(zip(words, ("holds", "fails", "fails", "open"))) # verdict: class
-
-def _as_html(path):
-    "A table from its CSV file; missing values as a dash, verdicts marked."
-    table = pd.read_csv(path)
-    if not len(table): return "<p>no row yet</p>"
-    text = table.rename(columns=lambda name: re.sub("^Unnamed: .*", "", name)).to_html(index=False, border=0, na_rep="—", float_format="{:g}".format, justify="left")
-    for verdict, mark in _marks.items(): text = text.replace(f"<td>{verdict}</td>", f'<td class="{mark}">{verdict}</td>')
-    return text
-
-def _told(path):
-    "What an executed page says of itself."
-    page = json.loads(path.read_text(encoding="utf-8"))
-    head, outputs, made = "".join(page["cells"][0]["source"]).splitlines(), [o for c in page["cells"] for o in c.get("outputs", [])], page["metadata"]["papermill"]
-    line = lambda start: next((l.removeprefix(start) for l in head if l.startswith(start)), "")
-    given = ", ".join(f"{k} = {v}" for k, v in made["parameters"].items() if k not in ("out_dir", "stored") and v not in (None, ""))
-    return dict(title=line("# "), subtitle=line("> "), printed=next(("".join(o["text"]).splitlines()[0] for o in outputs if o.get("name") == "stdout"), ""),
-                error=next((f"{o['ename']}: {o['evalue']}" for o in outputs if o["output_type"] == "error"), ""), made=f"Made {made['end_time'][:16].replace('T', ' ')} UTC in {made['duration']:.0f} s with {given}.")
-
-def _runs_told(rows):
-    "Number, data, times, devices, versions and commits of the runs, in words."
-    if not rows: return "no run is stored"
-    each, when = lambda values: ", ".join(dict.fromkeys(values)), sorted(row["finished"][:16].replace("T", " ") for row in rows)
-    return (f"{len(rows):,} runs on {each(row['source'] for row in rows)}, finished from {when[0]} to {when[-1]} UTC on {each(row['device'] for row in rows)}, "
-            f"with {each(f'{k} {v}' for row in rows for k, v in row['versions'].items())}; commit {each(re.sub('(?<=^.{8})[^+]*', '', str(row['commit'])) for row in rows)} (+ where changed since)")
-
-def index_page(
-    folder,    # of the store and the pages
-    names,     # of the pages, in the order in which they are shown
-    settings,  # `Settings` of the last command
-    failed={}, # dict: page to why it failed; failed pages that the folder holds are shown besides
-):             # path of the page
-    "Write index.html: what was found, what failed and why, every figure and table of these pages, and links to the executed ones."
-    folder, damaged = Path(folder), {}
-    there = {p.name for p in folder.iterdir()}
-    def of(name, read):
-        "What is read from a file; None where it is not there or damaged."
-        try: return read(folder/name) if name in there else None
-        except (ValueError, LookupError) as e: damaged[name] = f"is damaged, {type(e).__name__}: {e}"
-    rows = of("runs.jsonl", lambda path: read_rows(folder)) or []
-    pages = {n: page for n in names if (page := of(f"{n}.ipynb", _told))}
-    stopped = {n: f"failed: {page['error']}" for n in names if (page := of(f"{n}.failed.ipynb", _told))}
-    def files(ending):
-        "Those of each page: NAME.ending and NAME_part.ending."
-        for n, stem in [(n, name[:-len(ending) - 1]) for n in names for name in sorted(there) if name.endswith(f".{ending}")]:
-            if stem == n or stem.startswith(f"{n}_"): yield dict(title=n, subtitle="", printed="") | pages.get(n, {}) | dict(stem=stem, part=stem[len(n) + 1:])
-    tables = [t | dict(html=html) for t in files("csv") if (html := of(f"{t['stem']}.csv", _as_html))]
-    figures = list(files("png"))
-    first = lambda parts: [p for p in parts if p["stem"].partition("_")[0] == "evidence"]
-    rest = lambda parts: [p for p in parts if p not in first(parts)]
-    found = dict(figures=first(figures), tables=first(tables), lines=(of("evidence.txt", lambda path: path.read_text(encoding="utf-8")) or "").splitlines())
-    text = _sheet.render(heading="Adaptive Dataset Quantization, reproduced", profile=settings.profile, runs=_runs_told(rows), there=there,
-                         evidence=found, figures=rest(figures), tables=rest(tables), pages=pages,
-                         failed={name: why.replace(f"{folder}/", "") for name, why in (stopped | damaged | failed).items()}, settings={k: " ".join(map(str, v)) if isinstance(v, (list, tuple)) else v for k, v in asdict(settings).items()})
-    with write_aside(folder/"index.html") as aside: aside.write_text(text, encoding="utf-8")
-    return folder/"index.html"
+    rank = {m: i for i, m in enumerate(titles)}
+    long = table.reset_index()
+    long["ours"] = long.apply(_mean_told, axis=1)
+    long["paper"] = long["paper %"].map(lambda v: "" if np.isnan(v) else f"{v:.1f}")
+    long["keep"] = (100*long.keep).map("{:g} %".format)
+    ratios = list(dict.fromkeys(long.sort_values("images").keep))
+    long = long.sort_values("method", key=lambda s: s.map(rank), kind="stable")
+    wide = long.assign(method=long.method.map(titles)).pivot_table(
+        index=["model", "method"], columns="keep", values=["ours", "paper"], aggfunc="first", sort=False).fillna("")
+    columns = {}
+    for keep in ratios: columns |= {keep: ("ours", keep), f"{keep} paper": ("paper", keep)}
+    return pd.DataFrame({name: wide[c] for name, c in columns.items() if c in wide and (wide[c] != "").any()})

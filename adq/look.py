@@ -10,25 +10,39 @@ from contextlib import contextmanager
 
 import matplotlib.pyplot as plt, seaborn as sns
 
-from .methods import methods
-
 # %% ../nbs/foundations/13_look.ipynb #6677d67f
-titles = {"random": "random", "graphcut": "GraphCut", "dm": "DM", "dq": "DQ", "rs": "RS only", "ds": "DS only", "adq": "ADQ",
-           "adq-zscore": "ADQ, z-score", "adq-twice": "ADQ, twice", "released": "released", "full": "all data"}
-titles |= {name: m.title for name, m in methods.items() if name not in titles}
-titles |= {"dq-kept": "DQ, hardest left out", "adq-ccs": "CCS, quotas by IS"}
-_palette = sns.color_palette("colorblind")
-colours = dict(random=_palette[7], graphcut=_palette[5], dm=_palette[2], dq=_palette[0], rs=_palette[4], ds=_palette[9], adq=_palette[3], full=(0.3, 0.3, 0.3),
-               released=_palette[6], **{"adq-zscore": _palette[1], "adq-twice": _palette[8]})
-colours |= dict(zip((m for m in titles if m not in colours), sns.color_palette("husl", len(titles) - len(colours))))
-markers = dict(zip(titles, "oDsovv^osX*PhpdH<>8dpX"))
+_safe, _more = sns.color_palette("colorblind"), sns.color_palette("husl", 10)
+_looks = { # method: title, colour, marker
+    "random":            ("random",               _safe[7],        "o"),
+    "graphcut":          ("GraphCut",             _safe[5],        "D"),
+    "dm":                ("DM",                   _safe[2],        "s"),
+    "dq":                ("DQ",                   _safe[0],        "o"),
+    "rs":                ("RS only",              _safe[4],        "v"),
+    "ds":                ("DS only",              _safe[9],        "v"),
+    "adq":               ("ADQ",                  _safe[3],        "^"),
+    "adq-zscore":        ("ADQ, z-score",         _safe[1],        "o"),
+    "adq-twice":         ("ADQ, twice",           _safe[8],        "s"),
+    "released":          ("released",             _safe[6],        "X"),
+    "full":              ("all data",             (0.3, 0.3, 0.3), "*"),
+    "ccs":               ("CCS",                  _more[0],        "P"),
+    "ccs-probe":         ("CCS, probe",           _more[1],        "h"),
+    "herding":           ("herding",              _more[2],        "p"),
+    "k-center":          ("k-center",             _more[3],        "d"),
+    "facility-location": ("facility location",    _more[4],        "H"),
+    "el2n":              ("EL2N",                 _more[5],        "<"),
+    "forgetting":        ("forgetting",           _more[6],        ">"),
+    "dual":              ("DUAL",                 _more[7],        "8"),
+    "dq-kept":           ("DQ, hardest left out", _more[8],        "d"),
+    "adq-ccs":           ("CCS, quotas by IS",    _more[9],        "p")}
+titles, colours, markers = ({name: line[k] for name, line in _looks.items()} for k in range(3))
 
 # %% ../nbs/foundations/13_look.ipynb #2280fcb8
 @contextmanager
 def look():
-    "The style of all figures."
-    style = {**sns.plotting_context("paper"), **sns.axes_style("ticks"), "axes.prop_cycle": plt.cycler(color=sns.color_palette("colorblind")), "legend.frameon": False, "figure.constrained_layout.use": True}
-    before = {name: plt.rcParams[name] for name in style} # no others: rc_context would undo that the first figure of a notebook turns its display on
+    "The style of all figures, within the block."
+    style = {**sns.plotting_context("paper"), **sns.axes_style("ticks"), "axes.prop_cycle": plt.cycler(color=_safe),
+             "legend.frameon": False, "figure.constrained_layout.use": True}
+    before = {name: plt.rcParams[name] for name in style} # rc_context would also undo the notebook's display of figures
     plt.rcParams.update(style)
     try: yield
     finally: plt.rcParams.update(before)

@@ -9,7 +9,7 @@ from adq.cli import main
 from adq.data import ImageData
 from adq.sources import load_images
 from adq.pipeline import compress
-from adq.manifest import read_about
+from adq.manifest import read_manifest
 from adq.card import _header, write_card
 from adq.store import check_new, load, save
 
@@ -26,7 +26,7 @@ def folder(tmp_path_factory):
 
 
 def test_a_compressed_folder_opens_by_its_card(folder):
-    card, about = DatasetCard.load(folder/"README.md"), read_about(folder)
+    card, manifest = DatasetCard.load(folder/"README.md"), read_manifest(folder)
     opened = load_dataset(str(folder), split="train")
     assert opened.features["label"].names == odd and len(opened) == 120 and opened[5]["image"].size == (8, 8)
     assert opened["index"][:] == load(folder).indices.tolist()
@@ -34,7 +34,7 @@ def test_a_compressed_folder_opens_by_its_card(folder):
     assert opened.features == load_dataset("parquet", data_files=str(folder/"data"/"*.parquet"), split="train").features
     told = card.data.dataset_info
     assert list(told["features"][1]["dtype"]["class_label"]["names"].values()) == odd
-    assert told["splits"][0]["num_examples"] == 120 and told["download_size"] == about["bytes"]["stored"]
+    assert told["splits"][0]["num_examples"] == 120 and told["download_size"] == manifest.bytes.stored
     assert told["splits"][0]["num_bytes"] == told["dataset_size"] > 10_000
     assert (card.data.size_categories, card.data.task_categories) == (["n<1K"], ["image-classification"])
     assert card.data.pretty_name == "some_photos, 30 % by adq"
@@ -42,14 +42,14 @@ def test_a_compressed_folder_opens_by_its_card(folder):
 
 
 def test_the_card_tells_how_the_set_was_made_and_no_path(folder):
-    text, made = (folder/"README.md").read_text(encoding="utf-8"), read_about(folder)["settings"]
+    text, made = (folder/"README.md").read_text(encoding="utf-8"), read_manifest(folder).settings
     assert "120 of the 300 images of some\\_photos (train), in 10 classes" in text and "secret" not in text
     rows = dict(re.findall(r"^\| (.*?) \| (.*) \|$", text, re.M))
     assert rows["fingerprint of the source"] == made["fingerprint"]
     assert (rows["seed"], rows["bins"], rows["α, weight of importance"]) == ("3", "10", "0.6")
     assert rows["kept"] == "30 % of the data: 40 % of the images, 75 % of the patches of each (2×2 pixels)"
     assert rows["extractor"] == "resnet18_narrow/self:1"
-    assert rows["images from each bin"] == ", ".join(map(str, read_about(folder)["quotas"]))
+    assert rows["images from each bin"] == ", ".join(map(str, read_manifest(folder).quotas))
     linked = re.findall(r"\]\((?!http)(.*?)\)", text)
     assert linked == ["scores.png"] and (folder/"scores.png").is_file()
 
@@ -67,9 +67,8 @@ def test_the_examples_of_the_card_run(folder):
 @pytest.mark.parametrize("rows, category", [
     (1, "n<1K"), (999, "n<1K"), (1000, "1K<n<10K"), (9999, "1K<n<10K"), (10_000, "10K<n<100K"),
     (999_999, "100K<n<1M"), (10**6, "1M<n<10M"), (10**8, "100M<n<1B")])
-def test_size_categories_at_their_borders(rows, category):
-    about = dict(kept=rows, classes=["a"], bytes=dict(stored=1))
-    assert _header(about, "a", 1).size_categories == [category]
+def test_size_categories_at_their_borders(folder, rows, category):
+    assert _header(replace(read_manifest(folder), kept=rows), "a", 1).size_categories == [category]
 
 
 @pytest.mark.parametrize("method, extractor", [("dq", True), ("random", False)])

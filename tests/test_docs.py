@@ -9,19 +9,23 @@ from nbdev.showdoc import show_doc
 import adq
 
 root = Path(__file__).parents[1]
-pages = [root/"README.md", *sorted(root.glob("nbs/**/*.ipynb")), *sorted(root.glob("paper_figures/*.ipynb")), *sorted(root.glob("paper_figures/laptop/*.ipynb"))]
-modules = [importlib.import_module(f"adq.{m.name}") for m in pkgutil.iter_modules(adq.__path__) if not m.name.startswith("_")]
+notebooks = "nbs/**/*.ipynb", "paper_figures/*.ipynb", "paper_figures/laptop/*.ipynb"
+pages = [root/"README.md", *(page for pattern in notebooks for page in sorted(root.glob(pattern)))]
+modules = [importlib.import_module(f"adq.{m.name}") for m in pkgutil.iter_modules(adq.__path__) if m.name[0] != "_"]
 
 
 def prose(path):
     "Text for readers: of a notebook its Markdown cells and what its cells gave as Markdown."
     if path.suffix == ".md": return path.read_text(encoding="utf-8")
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    given = ["".join(o["data"]["text/markdown"]) for c in cells for o in c.get("outputs", []) if "text/markdown" in o.get("data", {})]
+    data = [o.get("data", {}) for c in cells for o in c.get("outputs", [])]
+    given = ["".join(d["text/markdown"]) for d in data if "text/markdown" in d]
     return "\n".join(["".join(c["source"]) for c in cells if c["cell_type"] == "markdown"] + given)
 
 
-def anchors(path): return {re.sub(r"[^\w\- ]", "", h.lower()).strip().replace(" ", "-") for h in re.findall(r"^#+ (.*)$", prose(path), re.M)}
+def anchors(path):
+    headings = re.findall(r"^#+ (.*)$", prose(path), re.M)
+    return {re.sub(r"[^\w\- ]", "", h.lower()).strip().replace(" ", "-") for h in headings}
 
 
 @pytest.mark.parametrize("page", pages, ids=lambda p: str(p.relative_to(root)))
@@ -32,7 +36,8 @@ def test_links_lead_to_files(page):
         path, _, anchor = unquote(link).partition("#")
         there = (page.parent/path).resolve() if path else page
         assert there.exists() and there.is_relative_to(root), f"{link} leads nowhere"
-        if anchor and there.suffix in (".md", ".ipynb"): assert anchor.lower() in anchors(there), f"{link}: no such heading"
+        if not anchor or there.suffix not in (".md", ".ipynb"): continue
+        assert anchor.lower() in anchors(there), f"{link}: no such heading"
 
 
 @pytest.mark.parametrize("module", modules, ids=lambda m: m.__name__)
@@ -50,13 +55,15 @@ def test_every_public_name_has_its_page(module):
 def test_every_public_name_has_its_sentence():
     "A name is explained once in prose: in backticks, in a Markdown cell of a lesson."
     named = set(re.findall(r"`(?:\w+\.)*(\w+)`", "\n".join(prose(page) for page in root.glob("nbs/**/*.ipynb"))))
-    public = {name for m in modules for name in m.__all__ if inspect.isfunction(getattr(m, name)) or inspect.isclass(getattr(m, name))}
+    is_told = lambda thing: inspect.isfunction(thing) or inspect.isclass(thing)
+    public = {name for m in modules for name in m.__all__ if is_told(getattr(m, name))}
     assert not public - named, f"no lesson mentions {', '.join(sorted(public - named))}"
 
 
 @pytest.mark.parametrize("page", sorted(root.glob("nbs/**/*.ipynb")), ids=lambda p: p.name)
 def test_imports_stand_in_cells_of_their_own(page):
-    "The site's builder runs cells that import at top level, and those only: beside other code they would miss what earlier cells define."
+    """The site's builder runs cells that import at top level, and those only: beside other code they would miss what
+    earlier cells define."""
     cells = [c for c in json.loads(page.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "code"]
     for cell in cells[1:]: # before the first there is nothing to miss
         source = "".join(cell["source"])

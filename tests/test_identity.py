@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np, pytest, torch
 
-from adq import pipeline
+from adq import stages
 from adq.data import ImageData
 from adq.experiments import collect, experiment, sweep
 from adq.networks import build_model
@@ -109,10 +109,10 @@ def test_changed_code_makes_stages_again_but_no_rows(tmp_path, digits, monkeypat
         return len(list((tmp_path/"work").glob("bins-*"))), len(list((tmp_path/"store"/"computed").glob("*.npz"))), len((tmp_path/"store"/"runs.jsonl").read_text().splitlines())
     assert both() == both() == (1, 1, 1)
     (tmp_path/"package").mkdir(); (tmp_path/"package"/"bins.py").write_text("# another line\n")
-    monkeypatch.setattr(pipeline, "package_folder", lambda: tmp_path/"package")
-    pipeline.made_by.cache_clear()
+    monkeypatch.setattr(stages, "package_folder", lambda: tmp_path/"package")
+    stages.made_by.cache_clear()
     try: assert both() == (2, 1, 1)
-    finally: pipeline.made_by.cache_clear()
+    finally: stages.made_by.cache_clear()
 
 
 def test_bins_of_a_million_samples_keep_their_numbers(tmp_path, digits):

@@ -1,5 +1,5 @@
 """adq/ is what the notebooks export, README.md what index.ipynb gives, and the notebooks are clean."""
-import json, shutil, subprocess, sys
+import shutil, subprocess, sys
 from pathlib import Path
 
 import pytest
@@ -11,15 +11,18 @@ bin = Path(sys.executable).parent
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory):
     folder = tmp_path_factory.mktemp("copy")
-    for name in ("pyproject.toml", "README.md", "Makefile", "settings.ini", "requirements.lock"): shutil.copy(root/name, folder/name)
-    for name in ("nbs", "adq"): shutil.copytree(root/name, folder/name, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+    for name in "pyproject.toml", "README.md", "Makefile", "settings.ini", "requirements.lock":
+        shutil.copy(root/name, folder/name)
+    hidden = shutil.ignore_patterns("__pycache__", ".*")
+    for name in "nbs", "adq": shutil.copytree(root/name, folder/name, ignore=hidden)
     return folder
 
 
 def same(copy, pattern):
     "Files below root and copy that differ, by name."
     names = {p.relative_to(d) for d in (root, copy) for p in d.glob(pattern) if ".ipynb_checkpoints" not in str(p)}
-    return sorted(str(n) for n in names if not ((root/n).exists() and (copy/n).exists() and (root/n).read_bytes() == (copy/n).read_bytes()))
+    both = lambda name: (root/name).exists() and (copy/name).exists()
+    return sorted(str(n) for n in names if not (both(n) and (root/n).read_bytes() == (copy/n).read_bytes()))
 
 
 def test_modules_are_exported(copy):
@@ -33,6 +36,7 @@ def test_notebooks_are_clean(copy):
 
 
 def test_readme_is_made_from_index(copy):
-    (copy/".venv").mkdir(); (copy/".venv"/".ready").touch()
+    (copy/".venv").mkdir()
+    (copy/".venv"/".ready").touch()
     subprocess.run(["make", "-s", "readme", f"BIN={bin}"], cwd=copy, check=True, capture_output=True)
     assert same(copy, "README.md") == [], "run make readme and commit the result"

@@ -1,7 +1,6 @@
 """`adq report`: the page in a browser, its numbers, sets without their source, bad input."""
 import json, re, shutil, sys, types
 from importlib.machinery import ModuleSpec
-from pathlib import Path
 
 import datasets, numpy as np, papermill, pytest
 
@@ -37,7 +36,7 @@ def lonely(folder):
     copy = folder.with_name("lonely")
     shutil.copytree(folder, copy)
     about = json.loads((copy/"compressed.json").read_text())
-    about["settings"]["source"] = "photos"
+    about["settings"]["source"] = "holidays"
     (copy/"compressed.json").write_text(json.dumps(about))
     (copy/"accuracy.jsonl").unlink()
     assert run("report", copy, "--out", copy.with_name("alone.html")) == 0
@@ -54,50 +53,65 @@ def browser():
         b.close()
 
 
+look_at_images = """[...document.images].map(i =>
+    [i.complete && i.naturalWidth > 0, i.alt.length, i.getBoundingClientRect().right])"""
+
+
 @pytest.mark.parametrize("which", ["page", "lonely"])
 def test_in_a_browser(which, browser, request):
     path, said, fetched = request.getfixturevalue(which), [], []
     tab = browser.new_page(viewport=dict(width=400, height=800))
-    tab.on("console", lambda m: said.append(m.text)); tab.on("pageerror", lambda e: said.append(str(e)))
+    tab.on("console", lambda m: said.append(m.text))
+    tab.on("pageerror", lambda e: said.append(str(e)))
     tab.on("request", lambda r: fetched.append(r.url))
     for width in (400, 1600):
         tab.set_viewport_size(dict(width=width, height=800))
         tab.goto(path.as_uri())
         assert tab.evaluate("document.documentElement.scrollWidth") <= width
-        images = tab.evaluate("[...document.images].map(i => [i.complete && i.naturalWidth > 0, i.alt.length, i.getBoundingClientRect().right])")
+        images = tab.evaluate(look_at_images)
         assert len(images) > 15 and all(loaded and alt > 10 and right <= width for loaded, alt, right in images)
     assert not said and all(u.startswith(("file://", "data:")) for u in fetched)
-    assert tab.evaluate("document.querySelectorAll('.input, .prompt, script').length") == 0 and "Traceback" not in tab.inner_text("main")
+    assert tab.evaluate("document.querySelectorAll('.input, .prompt, script').length") == 0
+    assert "Traceback" not in tab.inner_text("main")
 
 
 def test_numbers_are_those_of_the_set(page, folder):
-    text, about = re.sub(r"<[^>]*>", " ", re.sub(r"<style>.*?</style>|data:image[^\"]*", "", page.read_text(), flags=re.S)), json.loads((folder/"compressed.json").read_text())
+    bare = re.sub(r"<style>.*?</style>|data:image[^\"]*", "", page.read_text(), flags=re.S)
+    text, about = re.sub(r"<[^>]*>", " ", bare), json.loads((folder/"compressed.json").read_text())
     of, rows = about["bytes"], read_accuracies(folder)
-    assert f"{about['kept']:,} of {about['images']:,}" in text and f"{readable_size(of['source'])} → {readable_size(of['stored'])}" in text and f"{of['stored']:,} of {of['source']:,} bytes" in text
-    sizes = np.bincount(np.load(folder/"bins.npy"))
-    for b, (size, quota, *scores) in enumerate(zip(sizes, about["quotas"], about["rs"], about["ds"], about["importance"])):
-        assert re.search(rf"\b{b}\s+{size}\s+{quota}\s+{quota/size:.1%}\s+" + r"\s+".join(f"{s:.4f}" for s in scores), text), b
-    assert [r["trained_on"] for r in rows] == ["the set", "its images in their original form"] and all(f"{r['accuracy']:.2%}" in text for r in rows)
-    assert about["command"] == "adq compress digits --profile smoke --keep 0.1 --patch-keep 0.75 --out small" and about["command"] in text
-    assert about["settings"]["fingerprint"] in text and about["versions"]["torch"] in text
-    assert page.stat().st_size < 15e6 and str(folder.parent) not in json.dumps(json.loads(page.with_suffix(".ipynb").read_text())["metadata"]["papermill"]["output_path"])
+    assert f"{about['kept']:,} of {about['images']:,}" in text and f"{of['stored']:,} of {of['source']:,} bytes" in text
+    assert f"{readable_size(of['source'])} → {readable_size(of['stored'])}" in text
+    sizes, columns = np.bincount(np.load(folder/"bins.npy")), (about[c] for c in ("quotas", "rs", "ds", "importance"))
+    for b, (size, quota, *scores) in enumerate(zip(sizes, *columns)):
+        line = [str(b), str(size), str(quota), f"{quota/size:.1%}", *(f"{s:.4f}" for s in scores)]
+        assert re.search(r"\b" + r"\s+".join(line), text), b
+    assert [r["trained_on"] for r in rows] == ["the set", "its images in their original form"]
+    assert all(f"{r['accuracy']:.2%}" in text for r in rows)
+    assert about["command"] == "adq compress digits --profile smoke --keep 0.1 --patch-keep 0.75 --out small"
+    assert about["command"] in text and about["settings"]["fingerprint"] in text and about["versions"]["torch"] in text
+    metadata = json.loads(page.with_suffix(".ipynb").read_text())["metadata"]
+    assert page.stat().st_size < 15e6 and str(folder.parent) not in metadata["papermill"]["output_path"]
 
 
 def test_without_its_source_the_page_says_so(lonely):
     text = lonely.read_text()
-    assert "The source is not here: source 'photos' is neither" in text and text.count("Not shown: the images of the source are needed") == 3
+    assert "The source is not here: source 'holidays' is neither" in text
+    assert text.count("Not shown: the images of the source are needed") == 3
     assert "None yet." in text and "as they were" not in text
 
 
 def test_accuracies_leave_the_set_as_it_is(folder, tmp_path):
-    assert len(datasets.load_dataset(str(folder), split="train", cache_dir=str(tmp_path/"cache"))) == len(open_set(folder).kept)
+    rows = datasets.load_dataset(str(folder), split="train", cache_dir=str(tmp_path/"cache"))
+    assert len(rows) == len(open_set(folder).kept)
     copy = tmp_path/"copy"
     shutil.copytree(folder, copy)
     assert run("info", copy, "--verify") == 0
-    assert run("compress", "digits", "--profile", "smoke", "--method", "random", "--out", copy, "--force") == 0 and read_accuracies(copy) == []
+    assert run("compress", "digits", "--profile", "smoke", "--method", "random", "--out", copy, "--force") == 0
+    assert read_accuracies(copy) == []
     (copy/"accuracy.jsonl").write_text('{"accuracy": 1}\n{"accu')
     add_accuracy(copy, {"accuracy": 0.5}) # a torn line swallows nothing
-    assert read_accuracies(copy) == [{"accuracy": 1}, {"accuracy": 0.5}] and (copy/"torn.txt").read_text() == '{"accu\n'
+    assert read_accuracies(copy) == [{"accuracy": 1}, {"accuracy": 0.5}]
+    assert (copy/"torn.txt").read_text() == '{"accu\n'
     (copy/"accuracy.jsonl").write_text('{"accuracy": 1}\n{"accu\n{"accuracy": 0.5}\n')
     with pytest.raises(ValueError, match="line 2 of .* is not the result of a training"): read_accuracies(copy)
 
@@ -114,7 +128,8 @@ def test_accuracies_leave_the_set_as_it_is(folder, tmp_path):
 ])
 def test_bad_input(folder, tmp_path, write_tree, capfd, words, told):
     write_tree(tmp_path/"tree", each=5)
-    (tmp_path/"taken.html").write_text("<p>years of work"); (tmp_path/"file").write_text("x")
+    (tmp_path/"taken.html").write_text("<p>years of work")
+    (tmp_path/"file").write_text("x")
     before = sorted(tmp_path.rglob("*"))
     assert run("report", *(w.format(here=tmp_path, small=folder) for w in words)) == 2
     err = capfd.readouterr().err
@@ -147,7 +162,8 @@ def test_umap_where_the_user_has_it(monkeypatch):
 
 
 def test_the_page_by_itself_looks_at_some_images(tmp_path):
-    page = papermill.execute_notebook(pages_folder()/"report.ipynb", tmp_path/"page.ipynb", dict(looked_at=300), progress_bar=False)
+    page = papermill.execute_notebook(pages_folder()/"report.ipynb", tmp_path/"page.ipynb", dict(looked_at=300),
+                                      progress_bar=False)
     assert "The page looked at 300 of the 1,437 images" in json.dumps(page)
 
 

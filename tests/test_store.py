@@ -10,7 +10,7 @@ from adq.data import ImageData
 from adq.sources import load_images
 from adq.patches import drop_patches, rank_patches
 from adq.reconstruction import cell_grid, fill_mean, load_reconstructor, pixel_mask
-from adq.manifest import read_about, verify
+from adq.manifest import read_manifest, verify
 from adq.store import fill, load, save, to_images
 
 
@@ -65,8 +65,9 @@ def refused(call, words, kind=ValueError):
     (lambda f: name_shard(f, "../../etc/passwd"), "names '../../etc/passwd' as a shard", ValueError),
     (lambda f: name_shard(f, "/etc/passwd"), "names '/etc/passwd' as a shard", ValueError),
     (lambda f: amend(f, classes=["a"]), "labels run from 0 to 9", ValueError),
-    (lambda f: amend(f, classes=None), "does not tell classes, cell, codec and bytes", ValueError),
-    (lambda f: amend(f, bytes={}), "does not tell classes, cell, codec and bytes", ValueError),
+    (lambda f: amend(f, classes=None), "compressed.json does not tell classes", ValueError),
+    (lambda f: amend(f, bytes={}), "compressed.json does not tell stored", ValueError),
+    (lambda f: amend(f, quotas="many"), "compressed.json does not tell quotas", ValueError),
     (lambda f: rewrite(f, image=[dict(bytes=None, path="/etc/hostname")]*200), "row 0 of", ValueError),
     (lambda f: rewrite(f, index=[7]*200), "an index occurs twice", ValueError),
     (lambda f: amend(f, cell=1), "expected 8 for 8×8 cells", ValueError),
@@ -266,7 +267,7 @@ def test_train_on_a_compressed_folder(capsys, tmp_path):
     line = f"compress digits --profile smoke --sample 0.2 --patch-keep 0.75 --out {tmp_path/'o'} --json"
     assert main(line.split()) == 0
     told = json.loads(capsys.readouterr().out)
-    assert told["kept"] == 287 and read_about(tmp_path/"o")["settings"]["keep"] == pytest.approx(0.15)
+    assert told["kept"] == 287 and read_manifest(tmp_path/"o").settings["keep"] == pytest.approx(0.15)
     for how in "mean", "blur", "self:1":
         assert main(f"train {tmp_path/'o'} --test digits --profile smoke --reconstruct {how} --json".split()) == 0
         assert json.loads(capsys.readouterr().out)["images"] == 287
