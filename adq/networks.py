@@ -206,7 +206,7 @@ def untrained_network(
     *,
     seed,
 )->Network:  # on the CPU
-    "A network with all that is measured on images, not learnt: mean, standard deviation, the whitened stem if it has one."
+    "A network with all that is measured on images, not learnt: mean, standard deviation, and a whitened stem if any."
     with seeded(seed):
         model = build_model(name, len(images.classes), size)
         network = Network(model, size, *pixel_statistics(images, size))
@@ -330,8 +330,8 @@ def fit(
     flip=True,         # mirror images at random
     recipe="paper",    # one of `recipes`
     seed=0,
-    compile=False,     # let torch compile the network: worth its minute in long runs on a GPU. Each epoch then leaves out
-                       # the images that do not fill a batch, drawn anew
+    compile=False,     # let torch compile the network: worth its minute in long runs on a GPU. Each epoch then leaves
+                       # out the images that do not fill a batch, drawn anew
     after_epoch=lambda epoch: None, # called with 1, 2, …; may put the network in evaluation mode
     observe=lambda logits, indices: None, # called with the logits (B, C) of every batch and the places of its images
     progress=False,    # show a progress bar
@@ -348,7 +348,8 @@ def fit(
     model = network.model if world == 1 else nn.parallel.DistributedDataParallel(network.model)
     at_once = threads_for(layer_operations(network, own))
     with seeded(seed + rank, network.device), _compiled(network.model, compile), at_once:
-        for epoch in tqdm(range(1, epochs + 1), "training", unit="epoch", disable=None if progress else True, leave=False):
+        hidden = None if progress else True # None: where there is no terminal
+        for epoch in tqdm(range(1, epochs + 1), "training", unit="epoch", disable=hidden, leave=False):
             network.train()
             order = _own_order(n, share, network.device)
             parts = batches(images, own, size=network.size, crop=crop, order=order, device=network.device)
