@@ -23,11 +23,11 @@ from .store import fill
 @dataclass
 class Trained:
     "A network and how well it does."
-    curve: dict                              # epoch -> top-1 on the test images after it, in [0, 1]; the last epoch is in it
-    images: int                              # trained on
+    curve: dict                          # epoch -> top-1 on the test images after it, in [0, 1], up to the last
+    images: int                          # trained on
     epochs: int
-    seconds: float                           # of training, without the test
-    network: Network = field(repr=False)     # in evaluation mode
+    seconds: float                       # of training, without the test
+    network: Network = field(repr=False) # in evaluation mode
 
     @property
     def accuracy(self): return self.curve[self.epochs] # after the last epoch
@@ -35,19 +35,27 @@ class Trained:
     @property
     def images_per_second(self): return self.images*self.epochs/self.seconds
 
-def _check_training(images, test, model="resnet18", *, epochs=200, batch_size=128, lr=0.1, recipe="paper", size=None, points=1,
-                    seed=0, **_):
+def _check_training(images, test, model="resnet18", *, epochs=200, batch_size=128, lr=0.1, recipe="paper", size=None,
+                    points=1, seed=0, **_):
     check_network(model)
-    if images.classes != test.classes: raise ValueError(f"test has the classes {', '.join(test.classes[:5])}…, not those of the training images, {', '.join(images.classes[:5])}…")
-    if len(np.unique(images.labels)) < 2: raise ValueError(f"images has one class only, '{images.classes[images.labels[0]]}'; expected at least 2")
-    check_recipe(epochs, batch_size, lr, recipe); check_whole("points", points, 1, epochs); check_whole("seed", seed, 0, 2**32 - 1)
-    if size is None and not images.in_memory: raise ValueError("size is not given but the images differ in size; expected the side in pixels to train at, for example 224")
+    if images.classes != test.classes:
+        raise ValueError(f"test has the classes {', '.join(test.classes[:5])}…, "
+                         f"not those of the training images, {', '.join(images.classes[:5])}…")
+    if len(np.unique(images.labels)) < 2:
+        raise ValueError(f"images has one class only, '{images.classes[images.labels[0]]}'; expected at least 2")
+    check_recipe(epochs, batch_size, lr, recipe)
+    check_whole("points", points, 1, epochs)
+    check_whole("seed", seed, 0, 2**32 - 1)
     if size is not None: check_whole("size", size, 8)
+    elif not images.in_memory:
+        raise ValueError("size is not given but the images differ in size; "
+                         "expected the side in pixels to train at, for example 224")
 
+# %% ../nbs/evidence/01_train.ipynb #0475c0cb
 def train(
     images,           # `ImageData` to train on
     test,             # `ImageData` to test on, with the same classes
-    model="resnet18", # as `adq.features.build_model` takes it
+    model="resnet18", # as `adq.networks.build_model` takes it
     *,
     epochs=200,
     batch_size=128,
@@ -57,13 +65,15 @@ def train(
     recipe="paper",   # or "fast": the rest of the training, see `adq.networks.recipes`
     size=None,        # side in pixels; None = the images' own, needed where they differ
     points=1,         # of the accuracy curve, evenly spaced over the epochs up to the last
-    compile=False,    # see `adq.features.fit`
+    compile=False,    # see `adq.networks.fit`
     seed=0,
     device="auto",
     progress=False,
-):                    # `Trained`
-    "Train a fresh network and test it. Same seed and device, same result. Raises `ValueError` for arguments out of range or classes that do not match."
-    _check_training(images, test, model, epochs=epochs, batch_size=batch_size, lr=lr, recipe=recipe, size=size, points=points, seed=seed)
+)->Trained:           # with the network
+    """Train a fresh network and test it. Same seed and device, same result.
+    Raises `ValueError` for arguments out of range or classes that do not match."""
+    _check_training(images, test, model, epochs=epochs, batch_size=batch_size, lr=lr, recipe=recipe, size=size,
+                    points=points, seed=seed)
     size, device = size or images.shape[-1], pick_device(device)
     if test.in_memory: test = test.to(device)
     network = untrained_network(model, images, size, seed=seed).to(device)
@@ -74,13 +84,33 @@ def train(
         before = time.perf_counter()
         curve[epoch] = accuracy(network, test, pad=compile)
         testing += time.perf_counter() - before
-    fit(network, images, epochs=epochs, batch_size=batch_size, lr=lr, weight_decay=weight_decay, flip=flip, recipe=recipe, seed=seed,
-        compile=compile, after_epoch=measure, progress=progress)
+    fit(network, images, epochs=epochs, batch_size=batch_size, lr=lr, weight_decay=weight_decay, flip=flip,
+        recipe=recipe, seed=seed, compile=compile, after_epoch=measure, progress=progress)
     return Trained(curve, len(images), epochs, time.perf_counter() - start - testing, network)
 
 # %% ../nbs/evidence/01_train.ipynb #c3209d64
 compared = *selections, "adq+drop", "full"
 
+def _check_dropping(images, keep, patch_keep, reconstruct, compressing):
+    if patch_keep == 1: raise ValueError("patch_keep is 1, with which adq+drop drops nothing; expected a share below 1")
+    check_reconstructor(reconstruct, images)
+    check_draw(len(images), keep, patch_keep, compressing.get("alpha", 0.6), 0)
+    check_dropping(images, compressing.get("extractor", "resnet18/self:10"), compressing.get("cell"))
+
+def _check_comparison(images, test, keep, methods, patch_keep, reconstruct, seeds, compressing, training):
+    for method in methods or [""]: check_choice("method", method, compared)
+    check_whole("seeds", seeds, 1)
+    _check_training(images, test, **training)
+    if "adq+drop" in methods: _check_dropping(images, keep, patch_keep, reconstruct, compressing)
+
+def _redraw(method, base, patch_keep):
+    "Draw anew from the bins of ADQ or DQ: the `Compressed`, and the seconds of what the method needs."
+    name, drop, _ = method.partition("+drop")
+    drawn = base.resample(method=name, patch_keep=patch_keep if drop else 1.0)
+    scoring = ("views", "texture", "diversity") if method == "dq" else ()
+    return drawn, sum(t for stage, t in drawn.seconds.items() if stage not in scoring)
+
+# %% ../nbs/evidence/01_train.ipynb #121896eb
 def compare(
     images,                              # `ImageData` to compress and train on
     test,                                # `ImageData` to test on
@@ -95,42 +125,38 @@ def compare(
     device="auto",
     progress=False,
     report=lambda row: None,             # called with each finished row
-):                                       # (rows, the `Compressed` of seed 0 by "adq" or None)
-    "Compress by each method, train on each, `seeds` times. A row has method, seed, images, accuracy, and seconds of compressing and of training, reconstruction included."
-    for method in methods or [""]: check_choice("method", method, compared)
-    check_whole("seeds", seeds, 1)
+)->tuple:                                # rows: dicts of method, keep, seed, images, accuracy, compress_seconds and
+                                         # train_seconds; and the `Compressed` of seed 0 by "adq", or None
+    "Compress by each method and train on each, `seeds` times. Reconstruction counts as training."
     compressing, training, rows, first = compressing or {}, training or {}, [], None
-    _check_training(images, test, **training)
-    if "adq+drop" in methods:
-        if patch_keep == 1: raise ValueError("patch_keep is 1, with which adq+drop drops nothing; expected a share below 1")
-        check_reconstructor(reconstruct, images)
-        check_draw(len(images), keep, patch_keep, compressing.get("alpha", 0.6), 0)
-        check_dropping(images, compressing.get("extractor", "resnet18/self:10"), compressing.get("cell"))
+    _check_comparison(images, test, keep, methods, patch_keep, reconstruct, seeds, compressing, training)
+    binned = {m.removesuffix("+drop") for m in methods if m in ("dq", "adq", "adq+drop")}
     for seed in range(seeds):
-        binned = [m.removesuffix("+drop") for m in methods if m in ("dq", "adq", "adq+drop")]
-        base = compress(images, keep, method="adq" if "adq" in binned else "dq", seed=seed, device=device, progress=progress, **compressing) if binned else None
+        how = dict(seed=seed, device=device, progress=progress)
+        if binned: base = compress(images, keep, method="adq" if "adq" in binned else "dq", **how, **compressing)
         if seed == 0 and "adq" in binned: first = base
         for method in methods:
-            if method == "full": kept, spent = images, 0.0
-            elif method not in ("dq", "adq", "adq+drop"):
-                drawn = compress(images, keep, method=method, seed=seed, device=device, progress=progress, **compressing)
-                kept, spent = images.subset(drawn.indices), sum(drawn.seconds.values())
-            else:
-                drawn = base.resample(method=method.removesuffix("+drop"), patch_keep=patch_keep if method == "adq+drop" else 1.0)
-                scoring = ("views", "texture", "diversity") if method == "dq" else ()
-                kept, spent = drawn.sample, sum(t for stage, t in drawn.seconds.items() if stage not in scoring)
-            start = time.perf_counter()
-            if method == "adq+drop": kept = fill(kept, drawn.masks, reconstruct, cell=check_cell(drawn.settings["cell"], kept.sizes), device=device, flip=training.get("flip", True), seed=seed, progress=progress)
+            drawn, spent = None, 0.0
+            if method in ("dq", "adq", "adq+drop"): drawn, spent = _redraw(method, base, patch_keep)
+            elif method != "full":
+                drawn = compress(images, keep, method=method, **how, **compressing)
+                spent = sum(drawn.seconds.values())
+            kept, start = drawn.sample if drawn else images, time.perf_counter()
+            if method == "adq+drop":
+                cell = check_cell(drawn.settings["cell"], kept.sizes)
+                kept = fill(kept, drawn.masks, reconstruct, cell=cell, flip=training.get("flip", True), **how)
             filling = time.perf_counter() - start
-            trained = train(kept, test, seed=seed, device=device, progress=progress, **training)
-            rows.append(dict(method=method, keep=keep if method != "full" else 1.0, seed=seed, images=len(kept), accuracy=trained.accuracy, compress_seconds=round(spent, 2), train_seconds=round(filling + trained.seconds, 2)))
+            trained = train(kept, test, **how, **training)
+            rows.append(dict(method=method, keep=keep if method != "full" else 1.0, seed=seed, images=len(kept),
+                             accuracy=trained.accuracy, compress_seconds=round(spent, 2),
+                             train_seconds=round(filling + trained.seconds, 2)))
             report(rows[-1])
     return rows, first
 
 # %% ../nbs/evidence/01_train.ipynb #30d82a10
 def interval(
     values, # float (n,)
-):          # float: NaN for fewer than two
+)->float:   # NaN for fewer than two
     "Half the width of the 95 % confidence interval of the mean, by Student's t."
     n = len(values)
     return float(stats.t.ppf(0.975, n - 1)*np.std(values, ddof=1)/n**.5) if n > 1 else float("nan")
@@ -138,10 +164,14 @@ def interval(
 def summarise(
     rows,        # list of dicts or DataFrame, as `compare` returns
     by="method", # column or list of columns that tell lines apart
-):               # DataFrame, one line for each, in the order of first appearance
-    "Accuracy in %: mean, standard deviation over seeds and 95 % interval of the mean (Student); mean seconds; number of seeds."
+)->pd.DataFrame: # one line for each, in the order of first appearance
+    """Accuracy in %: mean, standard deviation over seeds and 95 % interval of the mean (Student); mean seconds;
+    number of seeds."""
     def line(part):
-        return pd.Series({"images": int(part.images.iloc[0]), "accuracy %": 100*part.accuracy.mean(), "std": 100*part.accuracy.std(), "± 95 %": 100*interval(part.accuracy),
-                          "compress s": part.compress_seconds.mean(), "train s": part.train_seconds.mean(), "seeds": len(part)})
-    table = pd.DataFrame(rows).groupby(by, sort=False)[["images", "accuracy", "compress_seconds", "train_seconds"]].apply(line)
+        return pd.Series({"images": int(part.images.iloc[0]), "accuracy %": 100*part.accuracy.mean(),
+                          "std": 100*part.accuracy.std(), "± 95 %": 100*interval(part.accuracy),
+                          "compress s": part.compress_seconds.mean(), "train s": part.train_seconds.mean(),
+                          "seeds": len(part)})
+    columns = ["images", "accuracy", "compress_seconds", "train_seconds"]
+    table = pd.DataFrame(rows).groupby(by, sort=False)[columns].apply(line)
     return table.astype({"images": int, "seeds": int}).round(2)

@@ -18,7 +18,8 @@ assert not images.in_memory
 with torchrun("cpu") as device:
     rank, world = processes()
     trained = train(images, test, "resnet18_narrow", epochs=4, batch_size=16, lr=0.05, size=32, device=device)
-torch.save(dict(accuracy=trained.accuracy, world=world, weights=trained.network.state_dict()), f"{sys.argv[2]}/{rank}of{world}.pt")
+came = dict(accuracy=trained.accuracy, world=world, weights=trained.network.state_dict())
+torch.save(came, f"{sys.argv[2]}/{rank}of{world}.pt")
 """
 
 
@@ -36,13 +37,18 @@ def photos(tmp_path_factory):
     return root
 
 
-def run(words, **options): return subprocess.run(list(map(str, words)), capture_output=True, text=True, timeout=300, **options)
+def torchrun(processes, *words):
+    command = [bin/"torchrun", "--standalone", "--nproc-per-node", processes, *words]
+    return subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300)
+
+
+def in_two(line): return torchrun(2, "--no-python", bin/"adq", *line.split())
 
 
 def test_two_processes_train_as_one(photos, tmp_path):
     (tmp_path/"script.py").write_text(script)
     for n in (1, 2):
-        done = run([bin/"torchrun", "--standalone", "--nproc-per-node", n, tmp_path/"script.py", photos, tmp_path])
+        done = torchrun(n, tmp_path/"script.py", photos, tmp_path)
         assert done.returncode == 0, done.stderr
     one, first, second = (torch.load(tmp_path/f"{name}.pt", weights_only=True) for name in ("0of1", "0of2", "1of2"))
     assert first["world"] == second["world"] == 2
@@ -52,11 +58,12 @@ def test_two_processes_train_as_one(photos, tmp_path):
 
 
 def test_the_command_under_torchrun_says_it_once(photos):
-    done = run([bin/"torchrun", "--standalone", "--nproc-per-node", 2, "--no-python", bin/"adq", "train", photos, "--profile", "imagenet", "--model", "resnet18_narrow", "--size", 32, "--epochs", 1, "--batch-size", 16, "--device", "cpu", "--json"])
+    done = in_two(f"train {photos} --profile imagenet --model resnet18_narrow --size 32 --epochs 1 --batch-size 16 "
+                  "--device cpu --json")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("\n") == 1 and json.loads(done.stdout)["images"] == 96
 
 
 def test_a_batch_that_processes_cannot_share(photos):
-    done = run([bin/"torchrun", "--standalone", "--nproc-per-node", 2, "--no-python", bin/"adq", "train", photos, "--model", "resnet18_narrow", "--size", 32, "--epochs", 1, "--batch-size", 15, "--device", "cpu"])
+    done = in_two(f"train {photos} --model resnet18_narrow --size 32 --epochs 1 --batch-size 15 --device cpu")
     assert done.returncode != 0 and "adq: error: batch_size is 15 for 2 processes; expected a multiple" in done.stderr
