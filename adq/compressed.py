@@ -17,7 +17,7 @@ from .card import write_card
 from .data import ImageData
 from .features import extract_features, fit_classifier
 from .folders import new_folder
-from .look import look
+from .look import colours, look
 from .methods import methods
 from .networks import Network
 from .patches import drop_patches, rank_patches
@@ -178,8 +178,8 @@ def plot(self:Compressed)->plt.Figure: # the quantities of the paper's figure 2,
     panels = [p for p in panels if not np.isnan(p[1]).any()]
     with look():
         fig, axes = plt.subplots(1, len(panels), figsize=(2.2*len(panels), 2.1), squeeze=False)
-        for k, (ax, (name, values, unit)) in enumerate(zip(axes[0], panels)):
-            ax.plot(values, ".-", color=f"C{k}")
+        for ax, (name, values, unit) in zip(axes[0], panels):
+            ax.plot(values, ".-", color=colours[dict(RS="rs", DS="ds").get(name, "adq")])
             ax.set(title=name, xlabel="bin", ylabel=unit, xticks=range(0, len(values), max(1, len(values)//5)))
         ax.plot(sizes*self.quotas.sum()/sizes.sum(), "--", color="0.6", lw=1, label="by size (DQ)")
         ax.set_ylim(0, 1.25*values.max())
