@@ -1,5 +1,6 @@
 """The data set card of a compressed folder: what the hub, `datasets` and readers make of it."""
 import re
+from dataclasses import replace
 
 import pytest
 from datasets import load_dataset
