@@ -601,7 +601,7 @@ _add_command("bins", run_bins, _add_bins_words, "Make bins of embeddings of anyt
 # %% ../nbs/evidence/08_cli.ipynb #2c13760a
 # in the order in which their runs are best made
 page_names = "figure2 evidence selections table3 readings controls bin_value table1 table2 figure6 figure4 figure5 cost".split()
-_page_options = {"profile", "out_dir", "data_root", "jobs", "device", "stored"} # parameters with an option of their own
+_page_options = {"profile", "out_dir", "changes", "data_root", "jobs", "device", "stored"} # parameters with an option of their own
 _settings_of_pages = {f.name for f in fields(Settings)} - {"profile"}
 
 def _page_parameters(name):
@@ -683,10 +683,11 @@ def _reproduce_page(name, args, out, settings, changes):
     there = len(find_rows(runs, out, settings, args.data_root))
     def done(state): return dict(state=state, runs=len(runs), missing=len(runs) - there)
     if args.budget and runs and not there: return done("no run yet")
-    mine = {key: list(value) if isinstance(value, tuple) else value for key, value in changes.items()
-            if key in _settings_of_pages | _page_parameters(name)}
-    own = dict(stored=True) if name in page_runs else {}
-    parameters = dict(profile=args.profile, out_dir=str(out), data_root=args.data_root, **mine, **own)
+    given = {key: list(value) if isinstance(value, tuple) else value for key, value in changes.items()}
+    own = {key: value for key, value in given.items() if key in _page_parameters(name)}
+    if name in page_runs: own["stored"] = True
+    given = {key: value for key, value in given.items() if key in _settings_of_pages}
+    parameters = dict(profile=args.profile, out_dir=str(out), data_root=args.data_root, changes=given, **own)
     fingerprint = _made_of(name, out, settings, args.data_root, changes.get("imagenet"))
     if not args.force and _is_made(out/f"{name}.ipynb", parameters, fingerprint): return done("as it was")
     _make_page(name, out, parameters, fingerprint)

@@ -32,7 +32,7 @@ _table1 = { # DM, DQ, ADQ at each ratio, and all data
     "convnext_cifar": ((41.8, 48.3, 47.9), (52.8, 61.8, 64.2), (55.0, 64.0, 68.1), 73.0)}
 _table3 = {"dq": (84.1, 87.6, 91.0), "rs": (85.1, 88.8, 93.0), "ds": (85.3, 88.9, 93.1), "adq": (86.2, 90.4, 94.2)}
 
-published = pd.Series({(model, method, keep): value for model, (*methods, full) in _table1.items() for method, values in zip(("dm", "dq", "adq"), titles) for keep, value in zip(_ratios, values)}
+published = pd.Series({(model, method, keep): value for model, (*methods, full) in _table1.items() for method, values in zip(("dm", "dq", "adq"), methods) for keep, value in zip(_ratios, values)}
                       | {(model, "full", 1.0): full for model, (*_, full) in _table1.items()} | {("resnet18", method, keep): value for method, values in _table3.items() for keep, value in zip(_ratios, values)}, name="paper %")
 published.index.names = "model", "method", "keep"
 published_cost = pd.DataFrame({"runs": [5, 3, 5], "± %": [0.5, 0.4, 0.2], "GPU hours": [91, 1, 1]}, index=pd.Index(["dm", "dq", "adq"], name="method")) # table 2
@@ -317,7 +317,7 @@ def _told(path):
     page = json.loads(path.read_text(encoding="utf-8"))
     head, outputs, made = "".join(page["cells"][0]["source"]).splitlines(), [o for c in page["cells"] for o in c.get("outputs", [])], page["metadata"]["papermill"]
     line = lambda start: next((l.removeprefix(start) for l in head if l.startswith(start)), "")
-    given = ", ".join(f"{k} = {v}" for k, v in made["parameters"].items() if k not in ("out_dir", "stored") and v not in (None, ""))
+    given = ", ".join(f"{k} = {v}" for k, v in (made["parameters"] | made["parameters"].get("changes", {})).items() if k not in ("out_dir", "changes", "stored") and v not in (None, ""))
     return dict(title=line("# "), subtitle=line("> "), printed=next(("".join(o["text"]).splitlines()[0] for o in outputs if o.get("name") == "stdout"), ""),
                 error=next((f"{o['ename']}: {o['evalue']}" for o in outputs if o["output_type"] == "error"), ""), made=f"Made {made['end_time'][:16].replace('T', ' ')} UTC in {made['duration']:.0f} s with {given}.")
 
