@@ -113,7 +113,7 @@ def together(
     if not verdicts: return words[3]
     return next(w for w in (words[2], words[1], words[3], words[0]) if w in verdicts)
 
-# %% ../nbs/evidence/04_claims.ipynb #212bfdb7
+# %% ../nbs/evidence/04_claims.ipynb #e1c56dcc
 def in_a_sentence(
     name,       # of the endpoint
     line,       # Series: a line of a table as `judge` returns

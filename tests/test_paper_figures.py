@@ -13,7 +13,8 @@ stored = [n for n in page_names if n != "cost" and (pages/"laptop"/f"{n}.ipynb")
 def test_benchmark(tmp_path):
     small = dict(source="digits", extractor="resnet18_narrow/self:1", images=200, repeats=1, largest=400, samples=300,
                  checked=50, hard=400, sizes=[300, 600, 9000], larger=[1200], dimensions=[16, 32])
-    papermill.execute_notebook(pages/"benchmark.ipynb", tmp_path/"benchmark.ipynb", small, cwd=pages, progress_bar=False)
+    made = tmp_path/"benchmark.ipynb"
+    papermill.execute_notebook(pages/"benchmark.ipynb", made, small, cwd=pages, progress_bar=False)
 
 
 @pytest.mark.parametrize("name", stored)
