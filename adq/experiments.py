@@ -502,13 +502,15 @@ def as_table(
     rows,         # list of dicts, as `read_rows` returns
 )->pd.DataFrame:  # a line for each: the record's fields, accuracy, images, compress_seconds, … and device, precision
     "Rows of a store as a table."
+    record = dict.fromkeys(f.name for f in fields(Experiment)) # an older row does not name them all
     def line(row):
         results = {name: value for name, value in row["results"].items() if name != "seconds"}
         spent = {f"{stage}_seconds": seconds for stage, seconds in row["results"].get("seconds", {}).items()}
-        return row["experiment"] | results | spent | dict(device=row["device"], precision=row.get("precision"))
+        made_on = dict(device=row["device"], precision=row.get("precision"))
+        return record | row["experiment"] | results | spent | made_on
     if rows: return pd.DataFrame([line(row) for row in rows])
     results = "accuracy best images quotas distance texture rs ds importance compress_seconds train_seconds".split()
-    return pd.DataFrame(columns=[f.name for f in fields(Experiment)] + results + ["device", "precision"])
+    return pd.DataFrame(columns=[*record, *results, "device", "precision"])
 
 def _known_weights(rows):
     "What `Experiment.weights` told of these runs, of names that meant one thing in all of them."
