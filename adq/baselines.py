@@ -15,10 +15,11 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from .bins import bin_pool, class_pools, graphcut_select, join_bins
+from .bins import bin_pool, class_pools, join_bins
 from .data import ImageData
 from .networks import pixel_statistics
-from .sampling import class_budgets, importance, moved_share, normalised, quotas, sample_bins
+from .pipeline import choose
+from .sampling import importance, moved_share, normalised, quotas, sample_bins
 from .settings import autocast, check_choice, check_positive, check_share, check_whole, pick_device, seeded
 
 # %% ../nbs/evidence/02_baselines.ipynb #8c835ccb
@@ -38,15 +39,26 @@ def released_bins(
 )->list:       # 10 index arrays
     "GraphCut bins, class by class, in the sizes of the authors' code."
     pools, _ = class_pools(embedding, labels)
-    return join_bins([bin_pool(np.asarray(embedding[pool]), pool, released_sizes(len(pool)).tolist()) for pool in pools])
+    grown = [bin_pool(np.asarray(embedding[pool]), pool, released_sizes(len(pool)).tolist()) for pool in pools]
+    return join_bins(grown)
 
 # %% ../nbs/evidence/02_baselines.ipynb #a6902c8f
 _importances = {
-    "rs": lambda rs, ds: normalised(rs), "ds": lambda rs, ds: normalised(ds), "adq": importance,
-    "adq-zscore": partial(importance, norm="zscore"), "adq-twice": partial(importance, norm="twice")}
-_needs = {"random": (), "graphcut": ("embedding",), "released": ("embedding",), "dq": ("bins",), "rs": ("bins", "rs"), "ds": ("bins", "ds"),
-          **{method: ("bins", "rs", "ds") for method in ("adq", "adq-zscore", "adq-twice")}}
+    "rs": lambda rs, ds: normalised(rs),
+    "ds": lambda rs, ds: normalised(ds),
+    "adq": importance,
+    "adq-zscore": partial(importance, norm="zscore"),
+    "adq-twice": partial(importance, norm="twice")}
+_needs = {
+    "random": (), "graphcut": ("embedding",), "released": ("embedding",),
+    "dq": ("bins",), "rs": ("bins", "rs"), "ds": ("bins", "ds"),
+    "adq": ("bins", "rs", "ds"), "adq-zscore": ("bins", "rs", "ds"), "adq-twice": ("bins", "rs", "ds")}
 selections = tuple(_needs)
+
+def _check_given(method, **given):
+    "Raises `ValueError` where an input of the method is not given."
+    if absent := [name for name in _needs[method] if given[name] is None]:
+        raise ValueError(f"{absent[0]} is not given; method '{method}' needs {' and '.join(_needs[method])}")
 
 def select(
     method,           # one of `selections`
@@ -60,24 +72,20 @@ def select(
     embedding=None,   # float (N, D); for graphcut and released
     seed=0,           # of the draw; graphcut has none
 )->tuple:             # (sorted int64 indices, int64 (m,) quotas of the bins, None where there are none)
-    "Choose ⌊keep·N⌋ images. Raises `ValueError` for an unknown method, one whose inputs are not given, or values out of range."
+    """Choose ⌊keep·N⌋ images. Raises `ValueError` for an unknown method, one whose inputs are not given, or values
+    out of range."""
     check_choice("method", method, selections)
     check_share("keep", keep)
     check_share("alpha", alpha, zero=True)
-    given = dict(bins=bins, rs=rs, ds=ds, embedding=embedding)
-    if absent := [n for n in _needs[method] if given[n] is None]:
-        raise ValueError(f"{absent[0]} is not given; method '{method}' needs {' and '.join(_needs[method])}")
-    if method == "graphcut":
-        counts = np.unique(labels, return_counts=True)[1]
-        return graphcut_select(embedding, labels, class_budgets(counts, keep)), None
-    if method == "random": bins = [np.arange(len(labels))]
+    _check_given(method, bins=bins, rs=rs, ds=ds, embedding=embedding)
+    if method in ("random", "graphcut"): return choose(method, labels, keep, embedding=embedding, seed=seed)[0], None
     if method == "released": bins = released_bins(embedding, labels)
     sizes = np.array([len(b) for b in bins])
     if method in _importances: scores = _importances[method](rs, ds)
     elif method == "released": scores, alpha = released_importance*sizes, 1
     else: scores, alpha = np.zeros(len(bins)), 0
     counts = quotas(scores, sizes, keep, alpha)
-    return sample_bins(bins, counts, labels, seed), None if method == "random" else counts
+    return sample_bins(bins, counts, labels, seed), counts
 
 # %% ../nbs/evidence/02_baselines.ipynb #0205ec89
 def sharpened(
@@ -86,24 +94,31 @@ def sharpened(
     keep,       # data keep ratio ρ
     dose,       # share of the sample that shall move, in (0, 1)
 )->np.ndarray:  # int64 (m,) quotas
-    "Quotas by a power of the importance that moves the share `dose` of the sample. Raises `ValueError` for one that no power reaches."
+    """Quotas by a power of the importance that moves the share `dose` of the sample. Raises `ValueError` for one that
+    no power reaches."""
     check_share("dose", dose)
-    even, score = quotas(np.zeros(len(sizes)), sizes, keep, 0), np.asarray(importance, np.float64)/np.max(importance)
-    moved = lambda power: moved_share(quotas(score**power, sizes, keep, 1), even)
+    even = quotas(np.zeros(len(sizes)), sizes, keep, 0)
+    score = np.asarray(importance, np.float64)/np.max(importance)
+    def moved(power): return moved_share(quotas(score**power, sizes, keep, 1), even)
     low, high = 0.0, 1000.0
-    if moved(high) < dose: raise ValueError(f"dose is {dose}; expected at most {moved(high):.2f}, which these scores and bins reach")
+    if moved(high) < dose:
+        raise ValueError(f"dose is {dose}; expected at most {moved(high):.2f}, which these scores and bins reach")
     for _ in range(60):
         middle = (low + high)/2
         low, high = (middle, high) if moved(middle) < dose else (low, middle)
     return quotas(score**high, sizes, keep, 1)
 
 # %% ../nbs/evidence/02_baselines.ipynb #0acf7e3c
+def _block(inputs, width):
+    "As many groups as channels: instance normalisation."
+    return nn.Conv2d(inputs, width, 3, padding=1), nn.GroupNorm(width, width), nn.ReLU(), nn.AvgPool2d(2)
+
 def embedding_network(
-    width=128, # channels of each block
-):             # `nn.Module`: float (B, 3, H, W) -> (B, width·⌊H/8⌋·⌊W/8⌋)
+    width=128,  # channels of each block
+)->nn.Module:   # float (B, 3, H, W) -> (B, width·⌊H/8⌋·⌊W/8⌋)
     "A freshly initialised ConvNet of three blocks, without a classifier."
-    block = lambda inputs: [nn.Conv2d(inputs, width, 3, padding=1), nn.GroupNorm(width, width), nn.ReLU(), nn.AvgPool2d(2)] # as many groups as channels: instance normalisation
-    return nn.Sequential(*block(3), *block(width), *block(width), nn.Flatten()).requires_grad_(False)
+    blocks = *_block(3, width), *_block(width, width), *_block(width, width)
+    return nn.Sequential(*blocks, nn.Flatten()).requires_grad_(False)
 
 # %% ../nbs/evidence/02_baselines.ipynb #3bc71fa3
 def _colour(x, draw):
@@ -118,9 +133,10 @@ def _crop(x, draw):
     return F.pad(x, (pad,)*4)[:, :, row:row+x.shape[2], column:column+x.shape[3]]
 
 def _cutout(x, draw):
-    height, width = x.shape[2:]
-    inside = [((torch.arange(n, device=x.device) - int(d*n) + n//4) % (2*n)) < n//2 for n, d in zip((height, width), draw)] # a square of half the side, cut off at the border
-    return x*~(inside[0][:, None] & inside[1])
+    "A square of half the side, cut off at the border."
+    def inside(n, place): return ((torch.arange(n, device=x.device) - int(place*n) + n//4) % (2*n)) < n//2
+    rows, columns = (inside(n, place) for n, place in zip(x.shape[2:], draw))
+    return x*~(rows[:, None] & columns)
 
 def _affine(x, matrix):
     rows = torch.stack([torch.full((), entry, device=x.device) for row in matrix for entry in row]).view(1, 2, 3)
@@ -143,14 +159,16 @@ def siamese_augment(
     x,         # float (B, C, H, W), normalised
     name,      # one of `augmentations`
     draw,      # three numbers in [0, 1): its parameters, the same for all images
-):             # float (B, C, H, W)
+)->torch.Tensor: # float (B, C, H, W)
     "One differentiable augmentation of DSA on a whole batch."
     return augmentations[name](x, [float(d) for d in draw])
 
 # %% ../nbs/evidence/02_baselines.ipynb #4f794077
 def _draws(rng, real, batch_size, steps):
     "What is random in so many steps, for each class: name and parameters of the augmentation, indices of real images."
-    draw = lambda every: (rng.choice(list(augmentations)), rng.random(3), rng.choice(every, min(batch_size, len(every)), replace=False))
+    def draw(every):
+        batch = min(batch_size, len(every))
+        return rng.choice(list(augmentations)), rng.random(3), rng.choice(every, batch, replace=False)
     return [[draw(every) for every in real] for _ in range(steps)]
 
 def _to_device(drawn, device):
@@ -158,6 +176,19 @@ def _to_device(drawn, device):
     batches = [batch for step in drawn for _, _, batch in step]
     parts = iter(torch.from_numpy(np.concatenate(batches)).to(device).split([len(b) for b in batches]))
     return [[(name, draw, next(parts)) for name, draw, _ in step] for step in drawn]
+
+# %% ../nbs/evidence/02_baselines.ipynb #577ac4d6
+def _class_distance(network, own, real, name, draw, device):
+    "Squared distance of the mean embeddings of synthetic and real images of a class, all augmented alike."
+    def mean_embedding(x): return network(siamese_augment(x, name, draw)).float().mean(0)
+    with autocast(device):
+        with torch.no_grad(): target = mean_embedding(real)
+        return (mean_embedding(own) - target).square().sum()
+
+def _as_pixels(x, channels):
+    "Images in [0, 1] as uint8, grey where there is one channel."
+    pixels = x.clamp(0, 1).mul(255).round().to(torch.uint8).cpu()
+    return pixels.float().mean(1, keepdim=True).round().to(torch.uint8) if channels == 1 else pixels
 
 def distribution_matching(
     images,           # `ImageData` of one size
@@ -171,34 +202,37 @@ def distribution_matching(
     seed=0,           # of the start, the networks, batches and augmentations
     device="auto",
     progress=False,
-):                    # (`ImageData` of synthetic images, list of the loss of each step)
-    "Distribution matching (Zhao and Bilen, WACV 2023). Raises `ValueError` for images of different sizes or smaller than 8 pixels, or values out of range."
-    check_share("keep", keep); check_positive("lr", lr)
-    for name, value in dict(iterations=iterations, batch_size=batch_size, width=width).items(): check_whole(name, value, 1)
-    if not images.in_memory or min(images.shape[1:]) < 8: raise ValueError("images differ in size or are smaller than 8 pixels; expected images of one size of at least 8 pixels")
+)->tuple:             # (`ImageData` of synthetic images, list of the loss of each step)
+    """Distribution matching (Zhao and Bilen, WACV 2023). Raises `ValueError` for images of different sizes or smaller
+    than 8 pixels, or values out of range."""
+    check_share("keep", keep)
+    check_positive("lr", lr)
+    for name, value in ("iterations", iterations), ("batch_size", batch_size), ("width", width):
+        check_whole(name, value, 1)
+    if not images.in_memory or min(images.shape[1:]) < 8:
+        raise ValueError("images differ in size or are smaller than 8 pixels; "
+                         "expected images of one size of at least 8 pixels")
     device, rng = pick_device(device), np.random.default_rng(seed)
     indices, _ = select("random", images.labels, keep, seed=seed)
-    labels = images.labels[indices]
+    labels, pixels = images.labels[indices], images.to(device).images
     mean, std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in pixel_statistics(images))
-    pixels = images.to(device).images
-    normal = lambda x: (x.to(device).expand(-1, 3, -1, -1).float()/255 - mean)/std
+    def normal(x): return (x.to(device).expand(-1, 3, -1, -1).float()/255 - mean)/std
     real, made = ([np.flatnonzero(l == c) for c in np.unique(labels)] for l in (images.labels, labels))
     synthetic = [normal(images.images[indices[own]]).clone().requires_grad_(True) for own in made]
-    optimizer, losses = torch.optim.SGD(synthetic, lr, momentum=momentum), torch.zeros(iterations, dtype=torch.float64, device=device)
+    optimizer = torch.optim.SGD(synthetic, lr, momentum=momentum)
+    losses = torch.zeros(iterations, dtype=torch.float64, device=device)
     with seeded(seed, device):
         for step in tqdm(range(iterations), "matching", unit="step", disable=None if progress else True, leave=False):
-            if step % 50 == 0: drawn = _to_device(_draws(rng, real, batch_size, min(50, iterations - step)), pixels.device)
+            if step % 50 == 0:
+                drawn = _to_device(_draws(rng, real, batch_size, min(50, iterations - step)), pixels.device)
             with device: network = embedding_network(width)
             optimizer.zero_grad(set_to_none=True)
             for own, (name, draw, batch) in zip(synthetic, drawn[step % 50]):
-                embed = lambda x: network(siamese_augment(x, name, draw)).float().mean(0)
-                with autocast(device):
-                    with torch.no_grad(): target = embed(normal(pixels[batch]))
-                    loss = (embed(own) - target).square().sum()
+                loss = _class_distance(network, own, normal(pixels[batch]), name, draw, device)
                 loss.backward()
                 losses[step] += loss.detach()
             optimizer.step()
-    found = torch.empty(len(labels), *synthetic[0].shape[1:], dtype=torch.uint8)
-    for own, x in zip(made, synthetic): found[own] = (x.detach()*std + mean).clamp(0, 1).mul(255).round().to(torch.uint8).cpu()
-    if images.shape[0] == 1: found = found.float().mean(1, keepdim=True).round().to(torch.uint8)
-    return ImageData(found, labels, images.classes, images.source, f"{images.split}, {len(labels):,} by distribution matching"), losses.tolist()
+    found = torch.empty(len(labels), *images.shape, dtype=torch.uint8)
+    for own, x in zip(made, synthetic): found[own] = _as_pixels(x.detach()*std + mean, images.shape[0])
+    split = f"{images.split}, {len(labels):,} by distribution matching"
+    return ImageData(found, labels, images.classes, images.source, split), losses.tolist()

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['results_version', 'added', 'best', 'page_runs', 'Experiment', 'experiment', 'with_wrong_labels', 'run', 'read_rows',
-           'append_row', 'processor', 'sweep', 'as_table', 'find_rows', 'collect', 'differences', 'paired',
+           'append_row', 'processor', 'as_table', 'find_rows', 'collect', 'sweep', 'differences', 'paired', 'doses',
            'primary_endpoints', 'evidence', 'table1', 'table2', 'table3', 'figure2', 'figure4', 'figure5', 'figure6',
            'readings', 'bin_value', 'controls', 'selections', 'imagenet_store', 'imagenet_rows', 'value_class',
            'by_value']
@@ -33,12 +33,12 @@ from .networks import check_network, fit, untrained_network
 from .methods import methods
 from .reconstruction import check_cell, check_reconstructor
 from .pipeline import choose, compress, difficulty_of, image_share, made_by, patch_masks
-from .sampling import class_quotas, importance, quotas, sample_bins
-from .settings import (check_choice, check_share, check_whole, load_settings, package_folder, pick_device,
+from .sampling import class_quotas, importance, moved_share, quotas, sample_bins
+from .settings import (autocast, check_choice, check_share, check_whole, load_settings, package_folder, pick_device,
                           share_memory)
 from .store import fill
 from .texture import representativeness, texture_level
-from .train import interval, summarise, train
+from .train import interval, train
 
 # %% ../nbs/evidence/03_experiments.ipynb #86d39fac
 results_version = 2 # raised when the same settings would give another result
@@ -48,7 +48,7 @@ class Experiment:
     "One run. A setting without a part in it is None, so that equal runs are equal records."
     kind: str                 # "scores", "null", "train" or "trajectory"
     seed: int
-    method: str = None        # one of `adq.baselines.selections` or `adq.methods.methods`, or dm, full, bins, dq+bins, sharpened
+    method: str = None        # of `adq.baselines.selections`, `adq.methods.methods` or those of this notebook
     keep: float = None        # data keep ratio; of a trajectory, the share of the images that is looked at
     alpha: float = None
     extractor: str = None
@@ -78,36 +78,50 @@ class Experiment:
 
     def weights(self,
         known={}, # the same of runs whose files are not here
-    ):            # dict
-        "By the name of extractor and reconstructor, the name with the hash of its content in place of a file of weights."
-        names = {self.extractor: lambda text: Extractor.parse(text).identity(), self.reconstruct: _reconstructor_identity}
+    )->dict:      # name -> itself, or the hash of its content for a file of weights
+        "What the names of extractor and reconstructor stand for."
+        names = {self.extractor: _extractor_identity, self.reconstruct: _reconstructor_identity}
         return {text: known[text] if text in known else read(text) for text, read in names.items() if text}
 
     def key(self,
         data,     # str: fingerprint of the images
         known={}, # as `weights` takes it
-    ):            # str
+    )->str:
         "Hash of everything that the result depends on."
-        parts, weights = {name: value for name, value in asdict(self).items() if value is not None}, self.weights(known)
+        parts = {name: value for name, value in asdict(self).items() if value is not None}
+        weights = self.weights(known)
         parts |= {name: weights[parts[name]] for name in ("extractor", "reconstruct") if name in parts}
         return identity(**parts, data=data, version=results_version)
+
+def _extractor_identity(text): return Extractor.parse(text).identity()
 
 def _reconstructor_identity(text):
     is_path = Path(text).exists() and not re.fullmatch(r"mean|blur|self:\d+", text)
     return content_hash(text) if is_path else text
 
 # %% ../nbs/evidence/03_experiments.ipynb #d0851341
-_scoring, _dropping = ("extractor", "n_bins", "patch", "temperature", "flip"), ("drop", "reconstruct")
-_recipe = ("model", "epochs", "batch_size", "lr", "weight_decay", "flip", "recipe")
+_binning, _scoring = ("extractor", "n_bins", "flip"), ("extractor", "n_bins", "patch", "temperature", "flip")
+_dropping, _recipe = ("drop", "reconstruct"), ("model", "epochs", "batch_size", "lr", "weight_decay", "flip", "recipe")
 _weighing = "rs", "ds", "adq", "adq-zscore", "adq-twice" # methods that weigh scores by α
 _parts = {
-    "random": ("draw",), "full": (), "graphcut": ("extractor", "flip"), "released": ("extractor", "flip"),
-    "dq": ("extractor", "n_bins", "flip", *_dropping), **{m: ("alpha", *_scoring, *_dropping) for m in _weighing},
-    "bins": ("extractor", "n_bins", "flip", "bins"), "dq+bins": ("extractor", "n_bins", "flip", "bins"), "sharpened": (*_scoring, "dose"),
-    "dm": ("dm_iterations", "dm_width"),
-    "ccs": ("dynamics", "n_bins", "flip", "leave_out"), "ccs-probe": ("extractor", "n_bins", "flip", "leave_out"),
-    **{m: ("extractor", "flip") for m in ways}, **{m: ("dynamics", "flip") for m in ("el2n", "forgetting", "dual")},
-    "dq-kept": ("extractor", "dynamics", "n_bins", "flip", "leave_out"), "adq-ccs": ("alpha", *_scoring, "dynamics", "leave_out")}
+    "random": ("draw",), "full": (), "dm": ("dm_iterations", "dm_width"),
+    "dq": (*_binning, *_dropping), **{m: ("alpha", *_scoring, *_dropping) for m in _weighing},
+    "bins": (*_binning, "bins"), "dq+bins": (*_binning, "bins"), "sharpened": (*_scoring, "dose"),
+    **{m: ("extractor", "flip") for m in ("graphcut", "released", *ways)},
+    "ccs": ("dynamics", "n_bins", "flip", "leave_out"), "ccs-probe": (*_binning, "leave_out"),
+    **{m: ("dynamics", "flip") for m in ("el2n", "forgetting", "dual")},
+    "dq-kept": (*_binning, "dynamics", "leave_out"), "adq-ccs": ("alpha", *_scoring, "dynamics", "leave_out")}
+_trained = "keep", "size", "points", "compile", "noise", *_recipe
+_of_kind = {"scores": _scoring, "null": _scoring, "trajectory": ("keep", "size", "patch", "compile", *_recipe)}
+
+def _settled(method, values):
+    "Method and settings of a training, where several ways to write them mean one run."
+    check_choice("method", method, tuple(_parts))
+    if method in _weighing and values["alpha"] == 0: method = "dq"
+    if method != "dm" and values["keep"] == 1: method = "full"
+    if method == "full": values["keep"] = 1.0
+    if not 0 < values["drop"] <= 1 - values["keep"]: values |= dict(drop=None, reconstruct=None)
+    return method, values | dict(points=min(values["points"], values["epochs"]))
 
 def experiment(
     settings,       # `Settings`
@@ -117,54 +131,62 @@ def experiment(
     seed=0,
     **changes,      # settings other than the profile's: keep, alpha, model; and bins, dose, draw
 )->Experiment:
-    "The record of one run. ADQ with α = 0 is DQ, and all of the data is `full`, whatever chose it. A ratio that dropped patches cannot reach is one of whole images."
+    """The record of one run. ADQ with α = 0 is DQ, and all of the data is `full`, whatever chose it. A ratio that
+    dropped patches cannot reach is one of whole images."""
     values = dict(bins=None, dose=None, draw=None, leave_out=None, noise=None) | asdict(settings) | changes
     if values["model"] not in (settings.model, settings.long_model):
         values |= {name: getattr(settings, f"other_{name}") for name in ("epochs", "lr", "weight_decay", "recipe")}
     if values["recipe"] == "paper": values["recipe"] = None
-    if kind == "train":
-        check_choice("method", method, tuple(_parts))
-        if method in _weighing and values["alpha"] == 0: method = "dq"
-        if method != "dm" and values["keep"] == 1: method = "full"
-        if method == "full": values["keep"] = 1.0
-        if not 0 < values["drop"] <= 1 - values["keep"]: values |= dict(drop=None, reconstruct=None)
-        values["points"] = min(values["points"], values["epochs"])
-    names = {"scores": _scoring, "null": _scoring, "trajectory": ("keep", "size", "patch", "compile", *_recipe),
-             "train": ("keep", "size", "points", "compile", "noise", *_recipe, *_parts.get(method, ()))}[kind]
-    return Experiment(kind, seed, method, **{name: values[name] or None if name in ("size", "compile") else values[name] for name in names})
+    if kind == "train": method, values = _settled(method, values)
+    values |= {name: values[name] or None for name in ("size", "compile")}
+    names = (*_trained, *_parts[method]) if kind == "train" else _of_kind[kind]
+    return Experiment(kind, seed, method, **{name: values[name] for name in names})
 
 # %% ../nbs/evidence/03_experiments.ipynb #0cc1c362
-def _computed(folder, made, images, ending): return folder/"computed"/f"{identity(run=made.key(images.fingerprint()), **made_by())}.{ending}"
+def _computed(folder, made, images, ending):
+    "The file of what a record makes of these images."
+    name = identity(run=made.key(images.fingerprint()), **made_by())
+    return folder/"computed"/f"{name}.{ending}"
 
 def _once(path, make):
     "The arrays that `make()` gives, from the file where it is there."
     return np.load(once(path, lambda aside: np.savez(aside, **make())), allow_pickle=False)
 
-def _timed(call):
+def _with_seconds(call):
+    "What a call gives, and how long it took."
     start = time.perf_counter()
     result = call()
     return result, time.perf_counter() - start
 
 def _scored(e, images, folder, device):
     "Bins, scores, embedding and seconds by which `e` chooses."
-    scores = replace(Experiment("scores", e.seed), **{name: getattr(e, name) for name in _scoring})
+    how = {name: getattr(e, name) for name in _scoring}
     def make():
-        c = compress(images, 1.0, extractor=scores.extractor, n_bins=scores.n_bins, patch=scores.patch, temperature=scores.temperature, flip=scores.flip, seed=scores.seed, device=device)
-        return dict(members=np.concatenate(c.bins), sizes=[len(b) for b in c.bins], rs=c.rs, ds=c.ds, importance=c.importance, embedding=c.embedding, seconds=json.dumps(c.seconds))
-    return _once(_computed(folder, scores, images, "npz"), make)
+        c = compress(images, 1.0, seed=e.seed, device=device, **how)
+        return dict(members=np.concatenate(c.bins), sizes=[len(b) for b in c.bins], rs=c.rs, ds=c.ds,
+                    importance=c.importance, embedding=c.embedding, seconds=json.dumps(c.seconds))
+    return _once(_computed(folder, Experiment("scores", e.seed, **how), images, "npz"), make)
 
-def _bins(scored): return np.split(scored["members"], np.cumsum(scored["sizes"])[:-1])
+def _bins_of(scored): return np.split(scored["members"], np.cumsum(scored["sizes"])[:-1])
 
-def _drawn_seed(e): return e.seed if Extractor.parse(e.extractor).weights.startswith("self:") else 0 # others are the same in all seeds
+def _run_scores(e, images, test, folder, device, settings):
+    scored = _scored(e, images, folder, device)
+    scores = {name: scored[name].tolist() for name in ("sizes", "rs", "ds", "importance")}
+    return scores | dict(seconds=json.loads(str(scored["seconds"])))
+
+# %% ../nbs/evidence/03_experiments.ipynb #35c2e25e
+def _drawn_seed(e):
+    "That of the extractor; pretrained ones are the same in all seeds."
+    return e.seed if Extractor.parse(e.extractor).weights.startswith("self:") else 0
 
 def _embedded(e, images, folder, device):
     "Embedding by the extractor of `e`, and its seconds."
     made = Experiment("features", _drawn_seed(e), extractor=e.extractor, flip=e.flip, noise=e.noise)
+    def encode():
+        network = load_extractor(e.extractor, images, device=device, flip=e.flip, seed=made.seed)
+        return extract_features(images, network, returns="pooled", device=device)[:, :network.model.num_features]
     def make():
-        def encode():
-            network = load_extractor(e.extractor, images, device=device, flip=e.flip, seed=made.seed)
-            return extract_features(images, network, returns="pooled", device=device)[:, :network.model.num_features]
-        embedding, seconds = _timed(encode)
+        embedding, seconds = _with_seconds(encode)
         return dict(embedding=embedding, seconds=seconds)
     return _once(_computed(folder, made, images, "npz"), make)
 
@@ -173,21 +195,19 @@ def _binned(e, images, folder, device):
     made = Experiment("bins", _drawn_seed(e), extractor=e.extractor, n_bins=e.n_bins, flip=e.flip, noise=e.noise)
     encoded = _embedded(e, images, folder, device)
     def make():
-        bins, seconds = _timed(lambda: graphcut_bins(encoded["embedding"], images.labels, e.n_bins))
-        return dict(members=np.concatenate(bins), sizes=[len(b) for b in bins], seconds=seconds + float(encoded["seconds"]))
+        bins, seconds = _with_seconds(lambda: graphcut_bins(encoded["embedding"], images.labels, e.n_bins))
+        return dict(members=np.concatenate(bins), sizes=[len(b) for b in bins],
+                    seconds=seconds + float(encoded["seconds"]))
     return dict(_once(_computed(folder, made, images, "npz"), make), embedding=encoded["embedding"])
 
 def _watched(e, images, folder, device):
     "`Dynamics` of a training, and its seconds."
     made = Experiment("dynamics", e.seed, dynamics=e.dynamics, flip=e.flip, noise=e.noise)
+    def watch(): return training_dynamics(images, e.dynamics, flip=e.flip, seed=e.seed, device=device)
     def make():
-        seen, seconds = _timed(lambda: training_dynamics(images, e.dynamics, flip=e.flip, seed=e.seed, device=device))
+        seen, seconds = _with_seconds(watch)
         return dict(margin=seen.margin, probability=seen.probability, error=seen.error, seconds=seconds)
     return _once(_computed(folder, made, images, "npz"), make)
-
-def _run_scores(e, images, test, folder, device, settings):
-    scored = _scored(e, images, folder, device)
-    return dict({name: scored[name].tolist() for name in ("sizes", "rs", "ds", "importance")}, seconds=json.loads(str(scored["seconds"])))
 
 # %% ../nbs/evidence/03_experiments.ipynb #8dbaa3da
 def _score_anew(e, bins, images, device):
@@ -201,7 +221,8 @@ def _score_anew(e, bins, images, device):
 def _run_null(e, images, test, folder, device, settings):
     "Scores of random bins."
     draws = np.random.default_rng(e.seed)
-    parts = [np.array_split(draws.permutation(np.flatnonzero(images.labels == c)), e.n_bins) for c in np.unique(images.labels)]
+    drawn = [draws.permutation(np.flatnonzero(images.labels == c)) for c in np.unique(images.labels)]
+    parts = [np.array_split(own, e.n_bins) for own in drawn]
     bins = [np.sort(np.concatenate(same)) for same in zip(*parts)]
     rs, ds = _score_anew(e, bins, images, device)
     return dict(sizes=[len(b) for b in bins], rs=rs.tolist(), ds=ds.tolist(), importance=importance(rs, ds).tolist())
@@ -215,14 +236,15 @@ added = 0.02 # of all images, that dq+bins adds to DQ's sample
 def _given(e, images, folder, device, settings):
     "What the method of `e` chooses by, and the seconds that it takes to have."
     if e.method in _scored_by:
-        scored = _scored(replace(e, **{name: getattr(settings, name) for name in _scoring}), images, folder, device)
-        spent = json.loads(str(scored["seconds"]))
-        return dict(scored, bins=_bins(scored)), sum(spent[s] for s in ("extractor", "features", "bins", *_scored_by[e.method]))
+        of_profile = replace(e, **{name: getattr(settings, name) for name in _scoring})
+        scored = _scored(of_profile, images, folder, device)
+        spent, stages = json.loads(str(scored["seconds"])), ("extractor", "features", "bins", *_scored_by[e.method])
+        return dict(scored, bins=_bins_of(scored)), sum(spent[stage] for stage in stages)
     given, spent = {}, 0.0
     if e.extractor:
         given = dict((_binned if e.method in _binned_by else _embedded)(e, images, folder, device))
         spent = float(given["seconds"])
-    if e.method in _binned_by: given["bins"] = _bins(given)
+    if e.method in _binned_by: given["bins"] = _bins_of(given)
     if e.dynamics:
         seen = _watched(e, images, folder, device)
         given["dynamics"] = Dynamics(seen["margin"], seen["probability"], seen["error"])
@@ -237,22 +259,26 @@ def _quotas(e, scored, share):
     if e.method == "bins": return quotas(named, sizes, share, 1)
     return quotas(0*named, sizes, share, 0) + named*int(added*sizes.sum())
 
-def _adapted(e, images, share, seed, given, device):
-    "Indices and quotas where bins of similarity or adaptive quotas meet difficulty."
-    score, labels = hard_margin(given["dynamics"]), images.labels
-    leave_out = leave_out_share(share) if e.leave_out is None else e.leave_out
-    if e.method == "dq-kept": # DQ's bins without the hardest
-        *_, out = score_bins(score, labels, 1, leave_out)
-        bins = [b[~np.isin(b, out)] for b in given["bins"]]
-        counts = class_quotas([*bins, out], labels, share, np.arange(len(bins) + 1) < len(bins))
-        return sample_bins([*bins, out], counts, labels, seed), counts.sum(1)
-    bins = score_bins(score, labels, e.n_bins, leave_out) # quotas of bins of difficulty by ADQ's scores
+# %% ../nbs/evidence/03_experiments.ipynb #b2a16677
+def _left_out(e, share): return leave_out_share(share) if e.leave_out is None else e.leave_out
+
+def _dq_kept(e, labels, share, seed, given):
+    "DQ's bins without the hardest."
+    *_, hardest = score_bins(hard_margin(given["dynamics"]), labels, 1, _left_out(e, share))
+    bins = [b[~np.isin(b, hardest)] for b in given["bins"]]
+    counts = class_quotas([*bins, hardest], labels, share, np.arange(len(bins) + 1) < len(bins))
+    return sample_bins([*bins, hardest], counts, labels, seed), counts.sum(1)
+
+def _adq_ccs(e, images, share, seed, given, device):
+    "Quotas of bins of difficulty by ADQ's scores."
+    bins = score_bins(hard_margin(given["dynamics"]), images.labels, e.n_bins, _left_out(e, share))
     rated = [n for n, b in enumerate(bins[:e.n_bins]) if len(b) > 1]
+    found = importance(*_score_anew(e, [bins[n] for n in rated], images, device))
     weight = np.zeros(len(bins))
     weight[rated] = (1 - e.alpha)/len(rated)
-    weight[rated] += e.alpha*(found := importance(*_score_anew(e, [bins[n] for n in rated], images, device)))/found.sum()
-    counts = class_quotas(bins, labels, share, weight)
-    return sample_bins(bins, counts, labels, seed), counts.sum(1)
+    weight[rated] += e.alpha*found/found.sum()
+    counts = class_quotas(bins, images.labels, share, weight)
+    return sample_bins(bins, counts, images.labels, seed), counts.sum(1)
 
 def _by_method(e, images, share, seed, given, device):
     "Indices and quotas."
@@ -263,7 +289,8 @@ def _by_method(e, images, share, seed, given, device):
     if e.method in ("bins", "dq+bins", "sharpened"):
         counts = _quotas(e, given, share)
         return sample_bins(given["bins"], counts, labels, seed), counts
-    if e.method in ("dq-kept", "adq-ccs"): return _adapted(e, images, share, seed, given, device)
+    if e.method == "dq-kept": return _dq_kept(e, labels, share, seed, given)
+    if e.method == "adq-ccs": return _adq_ccs(e, images, share, seed, given, device)
     score = None if seen is None else difficulty_of(e.method, seen)
     if e.method == "ccs-probe": score = probe_margin(embedding, labels, seed=e.seed, device=device)
     return choose(e.method, labels, share, difficulty=score, dynamics=seen, embedding=embedding, n_bins=e.n_bins or 1,
@@ -273,9 +300,10 @@ def _select(e, images, folder, device, settings):
     "Indices, quotas, and seconds of selecting."
     share, seed = image_share(e.keep, 1 - (e.drop or 0)), e.seed + (e.draw or 0)
     given, spent = _given(e, images, folder, device, settings)
-    (indices, counts), seconds = _timed(lambda: _by_method(e, images, share, seed, given, device))
+    (indices, counts), seconds = _with_seconds(lambda: _by_method(e, images, share, seed, given, device))
     return indices, counts, spent + seconds
 
+# %% ../nbs/evidence/03_experiments.ipynb #96549719
 def _masks(e, images, indices, folder, device):
     "Which patches are kept, and seconds of ranking them by the extractor that made the bins."
     extractor, seconds = Experiment("extractor", e.seed, extractor=e.extractor, flip=e.flip), {}
@@ -284,62 +312,80 @@ def _masks(e, images, indices, folder, device):
     masks = patch_masks(images, indices, network, dict(patch_keep=1 - e.drop, cell=None, seed=e.seed), seconds)
     return masks, sum(seconds.values())
 
+def _learnt(e, images, folder, device):
+    "Images by distribution matching, and its seconds."
+    made = Experiment("dm", e.seed, keep=e.keep, dm_iterations=e.dm_iterations, dm_width=e.dm_width)
+    how = dict(iterations=e.dm_iterations, width=e.dm_width, seed=e.seed, device=device)
+    def make():
+        (learnt, _), seconds = _with_seconds(lambda: distribution_matching(images, e.keep, **how))
+        return dict(pixels=learnt.images.numpy(), labels=learnt.labels, seconds=seconds)
+    learnt = _once(_computed(folder, made, images, "npz"), make)
+    pixels = torch.from_numpy(learnt["pixels"])
+    return ImageData(pixels, learnt["labels"], images.classes, images.source, images.split), float(learnt["seconds"])
+
 def _chosen(e, images, folder, device, settings):
     "The images to train on, quotas, and seconds of compressing."
     if e.method == "full": return images, None, 0.0
     if e.method == "dm":
-        def make():
-            (learnt, losses), seconds = _timed(lambda: distribution_matching(images, e.keep, iterations=e.dm_iterations, width=e.dm_width, seed=e.seed, device=device))
-            return dict(pixels=learnt.images.numpy(), labels=learnt.labels, seconds=seconds)
-        made = Experiment("dm", e.seed, keep=e.keep, dm_iterations=e.dm_iterations, dm_width=e.dm_width)
-        learnt = _once(_computed(folder, made, images, "npz"), make)
-        return ImageData(torch.from_numpy(learnt["pixels"]), learnt["labels"], images.classes, images.source, images.split), None, float(learnt["seconds"])
+        learnt, seconds = _learnt(e, images, folder, device)
+        return learnt, None, seconds
     indices, counts, seconds = _select(e, images, folder, device, settings)
-    kept = images.subset(indices)
-    if e.drop:
-        masks, spent = _masks(e, images, indices, folder, device)
-        kept, seconds = fill(kept, masks, e.reconstruct, cell=check_cell(None, kept.sizes), device=device, flip=e.flip, seed=e.seed), seconds + spent
-    return kept, counts if counts is None else counts.tolist(), seconds
+    kept, counts = images.subset(indices), counts if counts is None else counts.tolist()
+    if not e.drop: return kept, counts, seconds
+    masks, spent = _masks(e, images, indices, folder, device)
+    cell = check_cell(None, kept.sizes)
+    filled = fill(kept, masks, e.reconstruct, cell=cell, device=device, flip=e.flip, seed=e.seed)
+    return filled, counts, seconds + spent
 
 # %% ../nbs/evidence/03_experiments.ipynb #2e6d26a5
 def with_wrong_labels(
-    images, # `ImageData`
-    noise,  # share of the images, in (0, 1]
+    images,     # `ImageData`
+    noise,      # share of the images, in (0, 1]
     seed=0,
-)->ImageData: # the same images
+)->ImageData:   # the same images
     "Give some images a label that is not theirs, any of the others."
     check_share("noise", noise)
     rng, changed = np.random.default_rng(seed), images.subset(np.arange(len(images)))
     wrong = rng.choice(len(images), int(noise*len(images)), replace=False)
-    changed.labels[wrong] = (images.labels[wrong] + rng.integers(1, len(images.classes), len(wrong))) % len(images.classes)
+    others = rng.integers(1, len(images.classes), len(wrong))
+    changed.labels[wrong] = (images.labels[wrong] + others) % len(images.classes)
     return changed
+
+def _training(e):
+    "What `train` and `fit` are told alike."
+    return dict(epochs=e.epochs, batch_size=e.batch_size, lr=e.lr, weight_decay=e.weight_decay, flip=e.flip,
+                recipe=e.recipe or "paper", compile=bool(e.compile))
 
 def _run_train(e, images, test, folder, device, settings):
     if e.noise: images = with_wrong_labels(images, e.noise, e.seed)
     kept, counts, seconds = _chosen(e, images, folder, device, settings)
-    trained = train(kept, test, e.model, epochs=e.epochs, batch_size=e.batch_size, lr=e.lr, weight_decay=e.weight_decay,
-                    flip=e.flip, recipe=e.recipe or "paper", size=e.size, points=e.points, compile=bool(e.compile), seed=e.seed, device=device)
-    return dict(accuracy=trained.accuracy, best=max(trained.curve.values()), curve=trained.curve, images=len(kept), quotas=counts, seconds=dict(compress=round(seconds, 3), train=round(trained.seconds, 3)))
+    trained = train(kept, test, e.model, size=e.size, points=e.points, seed=e.seed, device=device, **_training(e))
+    return dict(accuracy=trained.accuracy, best=max(trained.curve.values()), curve=trained.curve, images=len(kept),
+                quotas=counts, seconds=dict(compress=round(seconds, 3), train=round(trained.seconds, 3)))
 
 # %% ../nbs/evidence/03_experiments.ipynb #cc773853
+def _flat(model): return torch.cat([p.detach().flatten() for p in model.parameters()]).cpu()
+
+def _path(e, start, part, seed, device):
+    "Weights of a training, by epoch, at some twenty epochs at most."
+    path, network, every = {}, copy.deepcopy(start).to(device), max(1, e.epochs//20)
+    def remember(epoch):
+        if epoch % every == 0: path[epoch] = _flat(network.model)
+    fit(network, part, seed=seed, after_epoch=remember, **_training(e))
+    return path
+
 def _run_trajectory(e, images, test, folder, device, settings):
     some = images.subset(select("random", images.labels, e.keep, seed=e.seed)[0])
-    size = e.size or images.shape[-1]
-    start = untrained_network(e.model, some, size, seed=e.seed)
-    flat = lambda model: torch.cat([p.detach().flatten() for p in model.parameters()]).cpu()
-    every = max(1, e.epochs//20) # at most some twenty points
-    def follow(part, seed=e.seed):
-        path, network = {}, copy.deepcopy(start).to(device)
-        fit(network, part, epochs=e.epochs, batch_size=e.batch_size, lr=e.lr, weight_decay=e.weight_decay, flip=e.flip, recipe=e.recipe or "paper", compile=bool(e.compile), seed=seed,
-            after_epoch=lambda epoch: path.update({epoch: flat(network.model)}) if epoch % every == 0 else None)
-        return path
-    expert, origin, texture = follow(some), flat(start.model), texture_level(some, e.patch)
+    start = untrained_network(e.model, some, e.size or images.shape[-1], seed=e.seed)
+    expert, origin, texture = _path(e, start, some, e.seed, device), _flat(start.model), texture_level(some, e.patch)
     rank = np.argsort(np.argsort(texture, kind="stable"), kind="stable")*3//len(some)
-    thirds = {"low": rank == 0, "medium": rank == 1, "high": rank == 2, "random": np.random.default_rng(e.seed).permutation(rank) == 0}
-    paths = {name: follow(some.subset(np.flatnonzero(mask))) for name, mask in thirds.items()}
-    paths["expert again"] = follow(some, e.seed + 1000) # the same start and images, in another order
-    curves = {name: {t: float((path[t] - expert[t]).square().sum()/(origin - expert[t]).square().sum()) for t in expert} for name, path in paths.items()}
-    return dict(distance=curves, texture={name: float(texture[mask].mean()) for name, mask in thirds.items()}, images=len(some))
+    thirds = {"low": rank == 0, "medium": rank == 1, "high": rank == 2,
+              "random": np.random.default_rng(e.seed).permutation(rank) == 0}
+    paths = {name: _path(e, start, some.subset(np.flatnonzero(mask)), e.seed, device) for name, mask in thirds.items()}
+    paths["expert again"] = _path(e, start, some, e.seed + 1000, device) # the same start and images, in another order
+    def distance(path, t): return float((path[t] - expert[t]).square().sum()/(origin - expert[t]).square().sum())
+    return dict(distance={name: {t: distance(path, t) for t in expert} for name, path in paths.items()},
+                texture={name: float(texture[mask].mean()) for name, mask in thirds.items()}, images=len(some))
 
 # %% ../nbs/evidence/03_experiments.ipynb #e046df48
 _runs = {"scores": _run_scores, "null": _run_null, "train": _run_train, "trajectory": _run_trajectory}
@@ -351,14 +397,14 @@ def run(
     folder,        # where what several runs need is kept
     settings,      # `Settings` of the profile
     device="auto",
-):                 # dict of results
+)->dict:           # of results
     "Make one run. Same record, images, device and number of threads: same result, but for the seconds."
     return _runs[experiment.kind](experiment, images, test, Path(folder), pick_device(device), settings)
 
 # %% ../nbs/evidence/03_experiments.ipynb #add2fd34
 def read_rows(
-    folder, # of the store
-):          # list of dicts
+    folder,   # of the store
+)->list:      # of dicts
     "All rows of a store. Raises `ValueError` for a damaged line, or one of another version."
     path = Path(folder)/"runs.jsonl"
     rows = read_lines(path, "the row of a run")
@@ -369,9 +415,9 @@ def read_rows(
     return rows
 
 def append_row(
-    folder, # of the store
-    row,    # dict with "key" and "version"
-):          # bool: False where a row of this key was there already
+    folder,   # of the store
+    row,      # dict with "key" and "version"
+)->bool:      # False where a row of this key was there already
     "Append one row, whole and synced."
     path = Path(folder)/"runs.jsonl"
     with locked(path):
@@ -380,12 +426,7 @@ def append_row(
     return True
 
 # %% ../nbs/evidence/03_experiments.ipynb #29542745
-@functools.lru_cache(maxsize=2)
-def _load(source, data_root): return tuple(load_images(source, split, data_root=data_root) for split in ("train", "test"))
-
-def _fingerprint(images, test): return f"{images.fingerprint()}-{test.fingerprint()}"
-
-def processor():
+def processor()->str:
     "Name of the processor."
     if sys.platform == "linux":
         for line in Path("/proc/cpuinfo").read_text().splitlines():
@@ -395,20 +436,44 @@ def processor():
 def _commit():
     "Commit of the package, with a + where it was changed since; None where it is not in a checkout."
     root = package_folder()
-    git = lambda *words: subprocess.run(["git", "-C", root, *words], capture_output=True, text=True)
+    def git(*words): return subprocess.run(["git", "-C", root, *words], capture_output=True, text=True)
     try: tracked = git("ls-files", "--error-unmatch", "__init__.py").returncode == 0
     except FileNotFoundError: return None # no git
-    return git("rev-parse", "HEAD").stdout.strip() + "+"*bool(git("status", "--porcelain", "--untracked-files=no", "--", ".").stdout) if tracked else None
+    if not tracked: return None
+    changed = bool(git("status", "--porcelain", "--untracked-files=no", "--", ".").stdout)
+    return git("rev-parse", "HEAD").stdout.strip() + "+"*changed
+
+def _precision(device):
+    "Type of the numbers of a training's matrix products."
+    with autocast(device):
+        if not torch.is_autocast_enabled(device.type): return "float32"
+        return str(torch.get_autocast_dtype(device.type)).removeprefix("torch.")
 
 def _made_on(device):
-    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{processor()}, {torch.get_num_threads()} threads"
-    return dict(device=where, commit=_commit(), versions=dict(adq=adq.__version__, python=platform.python_version(), torch=torch.__version__, torchvision=torchvision.__version__, timm=timm.__version__, numpy=np.__version__))
+    "What a row tells of where and with what it was made."
+    threads = f"{processor()}, {torch.get_num_threads()} threads"
+    versions = dict(adq=adq.__version__, python=platform.python_version(), torch=torch.__version__,
+                    torchvision=torchvision.__version__, timm=timm.__version__, numpy=np.__version__)
+    return dict(device=torch.cuda.get_device_name(device) if device.type == "cuda" else threads,
+                precision=_precision(device), commit=_commit(), versions=versions)
+
+# %% ../nbs/evidence/03_experiments.ipynb #16d9acd9
+@functools.lru_cache(maxsize=2)
+def _train_and_test(source, data_root):
+    return tuple(load_images(source, split, data_root=data_root) for split in ("train", "test"))
+
+def _fingerprint(images, test): return f"{images.fingerprint()}-{test.fingerprint()}"
+
+def _row(e, key, source, data, results, made_on):
+    finished = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return dict(key=key, version=results_version, experiment=asdict(e), source=source, data=data, weights=e.weights(),
+                results=results, finished=finished, **made_on)
 
 def _work(experiments, folder, source, data_root, settings, device, threads=None, parent=None, report=lambda: None,
           until=math.inf, processes=1):
     "Make the runs that are missing, one after the other, leaving alone those that other processes make."
     if threads: torch.set_num_threads(threads)
-    images, test = _load(source, data_root)
+    images, test = _train_and_test(source, data_root)
     data, device, made_on, waiting = _fingerprint(images, test), pick_device(device), None, list(experiments)
     share_memory(device, processes)
     begun = False # a budget that is too short for any run would lead nowhere, so one is made
@@ -416,20 +481,65 @@ def _work(experiments, folder, source, data_root, settings, device, threads=None
         there, later = {row["key"] for row in read_rows(folder)}, []
         for e in waiting:
             if parent and os.getppid() != parent: return # the sweep that started this process was killed
-            if (key := e.key(data)) in there: report(); continue
+            if (key := e.key(data)) in there:
+                report()
+                continue
             if begun and time.monotonic() >= until: return
             try:
                 with locked(folder/"computed"/f"{key}.run", wait=False):
-                    if any(row["key"] == key for row in read_rows(folder)): report(); continue
-                    made_on, begun = made_on or _made_on(device), True
-                    results = run(e, images, test, folder, settings, device)
-                    append_row(folder, dict(key=key, version=results_version, experiment=asdict(e), source=images.source, data=data, weights=e.weights(), results=results, finished=datetime.now(timezone.utc).isoformat(timespec="seconds"), **made_on))
+                    if not any(row["key"] == key for row in read_rows(folder)):
+                        made_on, begun = made_on or _made_on(device), True
+                        results = run(e, images, test, folder, settings, device)
+                        append_row(folder, _row(e, key, images.source, data, results, made_on))
                     report()
             except Busy: later.append(e)
         begun = True # or others make all that was left
         if later and len(later) == len(waiting): time.sleep(1)
         waiting = later
 
+# %% ../nbs/evidence/03_experiments.ipynb #633c0f01
+def as_table(
+    rows,         # list of dicts, as `read_rows` returns
+)->pd.DataFrame:  # a line for each: the record's fields, accuracy, images, compress_seconds, … and device, precision
+    "Rows of a store as a table."
+    record = dict.fromkeys(f.name for f in fields(Experiment)) # an older row does not name them all
+    def line(row):
+        results = {name: value for name, value in row["results"].items() if name != "seconds"}
+        spent = {f"{stage}_seconds": seconds for stage, seconds in row["results"].get("seconds", {}).items()}
+        made_on = dict(device=row["device"], precision=row.get("precision"))
+        return record | row["experiment"] | results | spent | made_on
+    if rows: return pd.DataFrame([line(row) for row in rows])
+    results = "accuracy best images quotas distance texture rs ds importance compress_seconds train_seconds".split()
+    return pd.DataFrame(columns=[*record, *results, "device", "precision"])
+
+def _known_weights(rows):
+    "What `Experiment.weights` told of these runs, of names that meant one thing in all of them."
+    told = {pair for row in rows for pair in row.get("weights", {}).items()}
+    names = [text for text, _ in told]
+    return {text: content for text, content in told if names.count(text) == 1}
+
+def find_rows(
+    experiments,    # list of `Experiment`
+    folder,         # of the store
+    settings,       # `Settings` of the profile, which names the source
+    data_root=None,
+)->list:            # of dicts
+    """The stored rows of these runs on this data, and no others. Images and files of weights are only looked at where
+    their names do not tell them: no run, or runs on several sets of images, are stored under it."""
+    rows = read_rows(folder)
+    if not rows: return []
+    told = {row["data"] for row in rows if row["source"] == settings.source}
+    data = told.pop() if len(told) == 1 else _fingerprint(*_train_and_test(settings.source, data_root))
+    known, by_key = _known_weights(rows), {row["key"]: row for row in rows}
+    return [by_key[key] for e in dict.fromkeys(experiments) if (key := e.key(data, known)) in by_key]
+
+def collect(
+    experiments, folder, settings, *, data_root=None, # as `find_rows` takes them
+)->pd.DataFrame:
+    "`find_rows` as a table."
+    return as_table(find_rows(experiments, folder, settings, data_root))
+
+# %% ../nbs/evidence/03_experiments.ipynb #485afa18
 def sweep(
     experiments,     # list of `Experiment`
     folder,          # of the store; made where absent
@@ -441,8 +551,9 @@ def sweep(
     stored=False,    # make nothing, only read
     until=math.inf,  # `time.monotonic()` from which on each process, after its first, begins no run
     progress=False,
-):                   # DataFrame, see `as_table`
-    "Make the runs that the store does not have yet, in the order given. What fails stops the sweep; what is done stays."
+)->pd.DataFrame:     # see `as_table`
+    """Make the runs that the store does not have yet, in the order given. What fails stops the sweep; what is done
+    stays."""
     if stored: return collect(experiments, folder, settings, data_root=data_root)
     check_whole("jobs", jobs, 1)
     folder, experiments = Path(folder), list(dict.fromkeys(experiments))
@@ -457,138 +568,151 @@ def sweep(
     return collect(experiments, folder, settings, data_root=data_root)
 
 def _in_processes(experiments, folder, settings, data_root, jobs, device, bar, until):
-    gpus, data = torch.cuda.device_count() if str(device) == "auto" else 0, _fingerprint(*_load(settings.source, data_root))
+    data = _fingerprint(*_train_and_test(settings.source, data_root))
     keys = {e.key(data) for e in experiments}
+    def update(): bar.update(len(keys & {row["key"] for row in read_rows(folder)}) - bar.n)
+    gpus = torch.cuda.device_count() if str(device) == "auto" else 0
+    on = [f"cuda:{i % gpus}" if gpus else device for i in range(jobs)]
+    threads = max(1, (os.cpu_count() or 1)//jobs)
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
-        threads, on = max(1, (os.cpu_count() or 1)//jobs), [f"cuda:{i % gpus}" if gpus else device for i in range(jobs)]
         workers = [pool.submit(_work, experiments, folder, settings.source, data_root, settings, where, threads,
                                os.getpid(), until=until, processes=on.count(where)) for where in on]
         try:
             while not all(w.done() for w in workers):
-                bar.update(len(keys & {row["key"] for row in read_rows(folder)}) - bar.n)
+                update()
                 if failed := next((w for w in workers if w.done() and w.exception()), None): raise failed.exception()
                 time.sleep(0.5)
         except BaseException:
             for process in pool._processes.values(): process.terminate()
             raise
         for w in workers: w.result()
-        bar.update(len(keys & {row["key"] for row in read_rows(folder)}) - bar.n)
-
-def as_table(
-    rows, # list of dicts, as `read_rows` returns
-):        # DataFrame, a line for each: the record's fields, and accuracy, best, images, compress_seconds, train_seconds, …
-    "Rows of a store as a table."
-    columns = [f.name for f in fields(Experiment)] + ["accuracy", "best", "images", "distance", "texture", "rs", "ds", "importance", "compress_seconds", "train_seconds", "device"]
-    return pd.DataFrame([row["experiment"] | {k: v for k, v in row["results"].items() if k != "seconds"} | {f"{k}_seconds": v for k, v in row["results"].get("seconds", {}).items()} | dict(device=row["device"]) for row in rows], columns=None if rows else columns)
-
-def find_rows(
-    experiments,    # list of `Experiment`
-    folder,         # of the store
-    settings,       # `Settings` of the profile, which names the source
-    data_root=None,
-):                  # list of dicts
-    """The stored rows of these runs on this data, and no others. Images and files of weights are only looked at where their names
-    do not tell them: no run, or runs on several sets of images, are stored under it."""
-    rows = read_rows(folder)
-    of = {row["data"] for row in rows if row["source"] == settings.source}
-    if not rows: return []
-    data, known = of.pop() if len(of) == 1 else _fingerprint(*_load(settings.source, data_root)), _known_weights(rows)
-    by_key = {row["key"]: row for row in rows}
-    return [by_key[key] for e in dict.fromkeys(experiments) if (key := e.key(data, known)) in by_key]
-
-def _known_weights(rows):
-    "What `Experiment.weights` told of these runs, of names that meant one thing in all of them."
-    told = {pair for row in rows for pair in row.get("weights", {}).items()}
-    names = [text for text, _ in told]
-    return {text: content for text, content in told if names.count(text) == 1}
-
-def collect(experiments, folder, settings, *, data_root=None):
-    "`find_rows` as a table."
-    return as_table(find_rows(experiments, folder, settings, data_root))
+        update()
 
 # %% ../nbs/evidence/03_experiments.ipynb #240eec31
 def differences(
     rows,               # DataFrame, as `collect` returns
     method, against="dq",
-):                      # Series by model, keep and seed
+)->pd.Series:           # by model, keep and seed
     "Points by which a method beats another, seed by seed. Seeds that only one of the two has are left out."
-    wide = rows[rows.method.isin([method, against])].pivot_table(index=["model", "keep", "seed"], columns="method", values="accuracy").reindex(columns=[method, against]).dropna()
+    some = rows[rows.method.isin([method, against])]
+    wide = some.pivot_table(index=["model", "keep", "seed"], columns="method", values="accuracy")
+    wide = wide.reindex(columns=[method, against]).dropna()
     return 100*(wide[method] - wide[against])
 
 def paired(
     rows,               # DataFrame, as `collect` returns
     method, against="dq",
-):                      # DataFrame, a line for each model and keep: points, their 95 % interval, seeds
+)->pd.DataFrame:        # a line for each model and keep: points, their 95 % interval, seeds
     "Means of `differences`, over seeds."
-    return differences(rows, method, against).groupby(["model", "keep"], sort=False).agg(points="mean", half=interval, seeds="size").rename(columns={"half": "± 95 %"})
+    apart = differences(rows, method, against).groupby(["model", "keep"], sort=False)
+    return apart.agg(points="mean", half=interval, seeds="size").rename(columns={"half": "± 95 %"})
+
+def doses(
+    rows,               # DataFrame, as `collect` returns, of one network
+    method, against="dq",
+)->pd.Series:           # in [0, 1], by keep and seed
+    "Share of the sample that a method takes from other bins than another, seed by seed."
+    def taken(m): return rows[rows.method == m].dropna(subset="quotas").set_index(["keep", "seed"]).quotas
+    some, even = taken(method), taken(against)
+    moved = [moved_share(some[at], even[at]) for at in some.index.intersection(even.index)]
+    return pd.Series(moved, some.index.intersection(even.index), float)
 
 # %% ../nbs/evidence/03_experiments.ipynb #67f4ea2c
-def _methods(s): return ("graphcut" if s.profile == "imagenet" else "dm"), "dq", "adq" # ImageNet is no set to match distributions on
-
 def primary_endpoints(
     settings,       # `Settings`
 )->list:            # of pairs (method, against)
     "The primary endpoints that `settings.ini` writes down, each a method that the paper puts above another."
     return [tuple(text.split(">")) for text in settings.endpoints]
 
-def evidence(s): # the primary endpoints, and once more near the paper's accuracy
-    pairs = [m for pair in primary_endpoints(s) for m in pair]
-    usual = [experiment(s, m, keep=s.keep[0], seed=i) for i in range(s.endpoint_seeds) for m in pairs]
-    far = dict(model=s.long_model, epochs=s.long_epochs)
-    return usual + [experiment(s, m, keep=s.keep[0], seed=i, **far) for i in range(s.long_seeds) for m in pairs if m != "adq"]
+def _rival(s): return "graphcut" if s.profile == "imagenet" else "dm" # ImageNet is no set to match distributions on
 
-def table1(s): # architectures × methods × keep; the claims compare ADQ and DQ, so these two have the most seeds
-    seeds = lambda method: range(s.seeds if method in ("dq", "adq") else s.other_seeds)
-    some = [experiment(s, m, model=a, keep=k, seed=i) for a in s.architectures for k in s.table1_keep for m in _methods(s) for i in seeds(m)]
+def _by_seed(s, names, ratios, seeds, **changes):
+    "Runs of these methods, ratio by ratio and seed by seed."
+    return [experiment(s, m, keep=k, seed=i, **changes) for k in ratios for i in range(seeds) for m in names]
+
+def evidence(s)->list:
+    "The primary endpoints, and once more near the paper's accuracy."
+    pairs = [m for pair in primary_endpoints(s) for m in pair]
+    far = dict(model=s.long_model, epochs=s.long_epochs)
+    longer = _by_seed(s, [m for m in pairs if m != "adq"], s.keep[:1], s.long_seeds, **far)
+    return _by_seed(s, pairs, s.keep[:1], s.endpoint_seeds) + longer
+
+def table1(s)->list:
+    "Architectures × methods × ratios; the claims compare ADQ and DQ, so these two have the most seeds."
+    seeds = {_rival(s): s.other_seeds, "dq": s.seeds, "adq": s.seeds}
+    some = [experiment(s, m, model=a, keep=k, seed=i)
+            for a in s.architectures for k in s.table1_keep for m in seeds for i in range(seeds[m])]
     return some + [experiment(s, "full", model=a, seed=i) for a in s.full_architectures for i in range(s.other_seeds)]
 
-def table2(s): # cost and error bars of compressing
-    both = [experiment(s, m, keep=s.keep[0], seed=i) for m in ("dq", "adq") for i in range(s.endpoint_seeds)]
-    return both + [experiment(s, _methods(s)[0], keep=s.keep[0], seed=i) for i in range(s.other_seeds)]
+def table2(s)->list:
+    "Cost and error bars of compressing."
+    seeds = {"dq": s.endpoint_seeds, "adq": s.endpoint_seeds, _rival(s): s.other_seeds}
+    return [experiment(s, m, keep=s.keep[0], seed=i) for m in seeds for i in range(seeds[m])]
 
-def table3(s): # which score wins what; and a random sample, which the paper leaves out
-    some = [experiment(s, m, keep=k, seed=i) for k in s.keep for i in range(s.seeds) for m in ("random", "dq", "rs", "ds", "adq")]
+def table3(s)->list:
+    "Which score wins what; and a random sample, which the paper leaves out."
+    some = _by_seed(s, ("random", "dq", "rs", "ds", "adq"), s.keep, s.seeds)
     return some + [experiment(s, "full", seed=i) for i in range(s.other_seeds)]
 
-def figure2(s): # scores of the bins; by a second extractor; and of random bins
-    other = replace(s, extractor=s.second_extractor)
-    return [experiment(s, kind="scores", seed=i) for i in range(s.seeds)] + [experiment(other, kind="scores", seed=i) for i in range(2)] + [experiment(s, kind="null", seed=i) for i in range(2)]
+# %% ../nbs/evidence/03_experiments.ipynb #d5058d87
+def figure2(s)->list:
+    "Scores of the bins; by a second extractor; and of random bins."
+    second = replace(s, extractor=s.second_extractor)
+    scores = [experiment(s, kind="scores", seed=i) for i in range(s.seeds)]
+    scores += [experiment(second, kind="scores", seed=i) for i in range(2)]
+    return scores + [experiment(s, kind="null", seed=i) for i in range(2)]
 
-def figure4(s): return [experiment(s, kind="trajectory", keep=s.trajectory, seed=i) for i in range(s.other_seeds)]
+def figure4(s)->list:
+    "Trajectories of students and their expert."
+    return [experiment(s, kind="trajectory", keep=s.trajectory, seed=i) for i in range(s.other_seeds)]
 
-def figure5(s): # accuracy over keep; distribution matching at the low ratios and table 1's, and on ImageNet GraphCut in its place
-    ratios, learnt = (*s.low_keep, *s.keep, *s.high_keep), (*s.low_keep, *s.table1_keep)
-    some = [experiment(s, m, keep=k, seed=i) for k in ratios for m in _methods(s) if m != "dm" or k in learnt for i in range(s.other_seeds)]
+def figure5(s)->list:
+    "Accuracy over the ratio; distribution matching at the low ratios and table 1's, on ImageNet GraphCut in its place."
+    learnt = *s.low_keep, *s.table1_keep
+    some = [(m, k) for k in (*s.low_keep, *s.keep, *s.high_keep) for m in (_rival(s), "dq", "adq")
+            if m != "dm" or k in learnt]
+    some = [experiment(s, m, keep=k, seed=i) for m, k in some for i in range(s.other_seeds)]
     return some + [experiment(s, "full", seed=i) for i in range(s.other_seeds)]
 
-def figure6(s): # accuracy over alpha
-    return [experiment(s, "adq", model=a, alpha=x, keep=k, seed=i) for a in s.architectures[:2] for k in s.table1_keep for x in s.alphas for i in range(s.other_seeds)]
+def figure6(s)->list:
+    "Accuracy over α."
+    return [experiment(s, "adq", model=a, alpha=x, keep=k, seed=i)
+            for a in s.architectures[:2] for k in s.table1_keep for x in s.alphas for i in range(s.other_seeds)]
 
-def readings(s): # ADQ as the text allows to read it, and as it was released
-    return [experiment(s, m, keep=s.keep[0], seed=i) for i in range(s.seeds) for m in ("random", "dq", "adq", "adq-zscore", "adq-twice", "released")]
+def readings(s)->list:
+    "ADQ as the text allows to read it, and as it was released."
+    return _by_seed(s, ("random", "dq", "adq", "adq-zscore", "adq-twice", "released"), s.keep[:1], s.seeds)
 
-def bin_value(s): # what the images of a bin are worth: alone, in halves, and added to an even sample
+def bin_value(s)->list:
+    "What the images of a bin are worth: alone, in halves, and added to an even sample."
     alone = [str(n) for n in range(s.n_bins)]
     halves = [" ".join(alone[:s.n_bins//2]), " ".join(alone[s.n_bins//2:])]
-    runs = [("random", {}), ("dq", {})] + [("bins", dict(bins=b)) for b in alone + halves] + [("dq+bins", dict(bins=b)) for b in alone]
-    return [experiment(s, m, keep=1/s.n_bins, seed=i, **more) for i in range(s.seeds) for m, more in runs]
+    runs = [("random", None), ("dq", None), *(("bins", b) for b in alone + halves), *(("dq+bins", b) for b in alone)]
+    return [experiment(s, m, keep=1/s.n_bins, seed=i, bins=b) for i in range(s.seeds) for m, b in runs]
 
-def controls(s): # nothing to be seen: another random draw; something to be seen: more images, and more of the dose
-    runs = [("random", {}), ("random", dict(draw=1000)), ("random", dict(keep=round(1.2*s.keep[0], 12))), ("dq", {}), *(("sharpened", dict(dose=d)) for d in (0.1, 0.25, 0.5))]
-    return [experiment(s, m, seed=i, **(dict(keep=s.keep[0]) | more)) for i in range(s.endpoint_seeds) for m, more in runs]
+def controls(s)->list:
+    "Nothing to be seen: another random draw. Something to be seen: more images, and more of the dose."
+    first = s.keep[0]
+    runs = [("random", {}), ("random", dict(draw=1000)), ("random", dict(keep=round(1.2*first, 12))), ("dq", {})]
+    runs += [("sharpened", dict(dose=dose)) for dose in (0.1, 0.25, 0.5)]
+    return [experiment(s, m, seed=i, **dict(keep=first) | more) for i in range(s.endpoint_seeds) for m, more in runs]
 
+# %% ../nbs/evidence/03_experiments.ipynb #0d65b021
 best = "random", "dq", "ccs", "ccs-probe" # what is compared again where the network, the set or the labels are others
 
-def selections(s): # every method by name, and two that join similarity, adaptive quotas and difficulty
-    every, first = (*methods, "dq-kept", "adq-ccs"), s.keep[0]
-    runs = [experiment(s, m, keep=first, seed=i) for i in range(s.endpoint_seeds) for m in best]
-    runs += [experiment(s, m, keep=first, seed=i) for i in range(s.endpoint_seeds) for m in every]
-    runs += [experiment(s, m, keep=first, seed=i, noise=s.wrong_labels) for i in range(s.seeds) for m in best]
-    runs += [experiment(s, m, keep=first, seed=i, model=s.second_model) for i in range(s.seeds) for m in best]
-    return runs + [experiment(s, m, keep=k, seed=i) for k in s.selection_keep for i in range(s.seeds) for m in every]
+def selections(s)->list:
+    "Every method by name, and two that join similarity, adaptive quotas and difficulty."
+    every, first = (*methods, "dq-kept", "adq-ccs"), s.keep[:1]
+    runs = _by_seed(s, best, first, s.endpoint_seeds) + _by_seed(s, every, first, s.endpoint_seeds)
+    runs += _by_seed(s, best, first, s.seeds, noise=s.wrong_labels)
+    runs += _by_seed(s, best, first, s.seeds, model=s.second_model)
+    return runs + _by_seed(s, every, s.selection_keep, s.seeds)
 
-def imagenet_store(out, given=""):
-    "Where the store of a run on ImageNet is looked for: as given, or the folder imagenet beside the output."
+def imagenet_store(
+    out,            # folder of a page
+    given="",       # folder of the store; empty: the folder imagenet beside `out`
+)->Path:
+    "Where the store of a run on ImageNet is looked for."
     return Path(given) if given else Path(out).resolve().parent/"imagenet"
 
 def imagenet_rows(
@@ -599,15 +723,17 @@ def imagenet_rows(
     rows = rows[rows.alpha.isna() | (rows.alpha == load_settings("imagenet").alpha)]
     return rows[rows.model.isin(rows[rows.keep == rows.keep.min()].model)]
 
-page_runs = dict(figure2=figure2, evidence=evidence, selections=selections, table3=table3, readings=readings, controls=controls, bin_value=bin_value,
-                 table1=table1, table2=table2, figure6=figure6, figure4=figure4, figure5=figure5) # in the order in which they are best made
+# in the order in which they are best made
+page_runs = {make.__name__: make for make in (figure2, evidence, selections, table3, readings, controls, bin_value,
+                                              table1, table2, figure6, figure4, figure5)}
 
 # %% ../nbs/evidence/03_experiments.ipynb #4745ca9c
 def value_class(
     e,        # `Experiment`
     settings, # `Settings` of the profile
 )->tuple:     # of bool, bool, bool, int, bool; smaller ones are made first
-    "Where a run stands: (distribution matching, no comparison of scores, other network, number of its ratio, other score)."
+    """Where a run stands: (distribution matching, no comparison of scores, other network, number of its ratio, other
+    score)."""
     is_other_network = e.model is not None and (e.model, e.epochs) != (settings.model, settings.epochs)
     is_usual = e.alpha in (None, settings.alpha) and not e.draw and not e.noise
     is_score = e.kind == "scores" or e.method in (*_weighing, "dq", "random") and is_usual
@@ -620,7 +746,7 @@ def by_value(
     experiments, # list of `Experiment`
     settings,    # `Settings` of the profile
 )->list:         # the same without repeats
-    """In the order in which they are best made where time may run out. On the profile's network: ADQ, DQ and random at the
-    first ratio of table 3, seed by seed; the other scores; the same at its other ratios. Then other networks, then all that
-    compares no scores; and distribution matching, which costs most, at last."""
+    """In the order in which they are best made where time may run out. On the profile's network: ADQ, DQ and random at
+    the first ratio of table 3, seed by seed; the other scores; the same at its other ratios. Then other networks, then
+    all that compares no scores; and distribution matching, which costs most, at last."""
     return sorted(dict.fromkeys(experiments), key=lambda e: (value_class(e, settings), e.seed))

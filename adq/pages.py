@@ -208,7 +208,7 @@ def index_page(
     return folder/"index.html"
 
 # %% ../nbs/evidence/07_pages.ipynb #48ca8d27
-_arguments = {"profile", "out_dir", "data_root", "jobs", "device", "stored"} # parameters with an argument of their own
+_arguments = {"profile", "out_dir", "changes", "data_root", "jobs", "device", "stored"} # have arguments of their own
 _setting_names = {f.name for f in fields(Settings)} - {"profile"}
 
 def page_parameters(
@@ -250,10 +250,11 @@ def _made_of(name, asked):
 
 def _parameters(name, asked):
     "What papermill hands to a page. One that shows runs makes none itself."
-    known = _setting_names | page_parameters(name)
-    changes = {k: list(v) if isinstance(v, tuple) else v for k, v in asked.changes.items() if k in known}
-    runs = dict(stored=True) if name in page_runs else {}
-    return dict(profile=asked.profile, out_dir=str(asked.out), data_root=asked.data_root) | changes | runs
+    plain = {k: list(v) if isinstance(v, tuple) else v for k, v in asked.changes.items()}
+    changes = {k: v for k, v in plain.items() if k in _setting_names}
+    own = {k: v for k, v in plain.items() if k in page_parameters(name)}
+    if name in page_runs: own["stored"] = True
+    return dict(profile=asked.profile, out_dir=str(asked.out), changes=changes, data_root=asked.data_root, **own)
 
 # %% ../nbs/evidence/07_pages.ipynb #7bd9abe2
 def _is_made(path, parameters, fingerprint):
