@@ -47,7 +47,7 @@ def as_labels(
     labels,        # (N,) or (N, 1), or a list
     n=None,        # how many there must be; None = any number
     name="labels", # of the argument, for the message
-):                 # array (N,) of whole numbers, booleans, text or bytes
+)->np.ndarray:     # (N,) of whole numbers, booleans, text or bytes
     "Labels as an array. Raises `ValueError` for what is no label, for a missing one, or for another number of them."
     labels = np.array(labels, object) if isinstance(labels, (list, tuple)) else np.asarray(labels)
     if labels.ndim == 2 and labels.shape[1] == 1: labels = labels[:, 0]
@@ -81,6 +81,7 @@ def _check_header(stream, size, what):
     promised = stream.tell() + dtype.itemsize*int(np.prod(shape, dtype=object))
     if promised > size: raise ValueError(f"{what} is damaged: it has {size:,} of the {promised:,} bytes of its array")
 
+# %% ../nbs/foundations/02_arrays.ipynb #4f7be0c3
 def _pick(path, names, pick, what):
     "Which of the arrays of an archive is meant."
     if {"shape", "format", "data"} <= set(names):
@@ -131,8 +132,6 @@ def _read(text, name, read_text):
     raise ValueError(f"{what} is none of the files that can be read; expected {_wanted}")
 
 # %% ../nbs/foundations/02_arrays.ipynb #4c827a0e
-_headings = "label", "labels", "class", "classes", "target", "y"
-
 def _is_number(word):
     try: return bool(word.strip()) and float(word) is not None
     except ValueError: return False
@@ -170,6 +169,9 @@ def _fault(lines, separator):
         odd = next((k for k, word in enumerate(words) if not _is_number(word)), None)
         if odd is not None: return f"has '{words[odd]}' in line {number}, column {odd + 1}; expected a number"
 
+# %% ../nbs/foundations/02_arrays.ipynb #4f7be0c6
+_headings = "label", "labels", "class", "classes", "target", "y"
+
 def _read_names(path, pick, what):
     "Labels (N,) from text: whole numbers if all are, otherwise names."
     lines = _text(path, what)
@@ -193,7 +195,7 @@ def _read_names(path, pick, what):
 # %% ../nbs/foundations/02_arrays.ipynb #415a5ce0
 def read_features(
     path, # .npy, .npz, .csv, .tsv or .txt; of several arrays in an archive one, as in archive.npz:features
-):        # array (N, D) of real numbers, memory-mapped from .npy
+)->np.ndarray: # (N, D) of real numbers, memory-mapped from .npy
     "Features from a file. Raises `ValueError` for one that holds none, saying what to do, or `FileNotFoundError`."
     features = _read(path, "features", _read_numbers)
     check_features(features, f"features '{path}'")
@@ -202,6 +204,6 @@ def read_features(
 def read_labels(
     path,   # as for `read_features`; of several columns in a table one, as in labels.csv:class
     n=None, # how many there must be; None = any number
-):          # array (N,) of whole numbers, booleans, text or bytes
+)->np.ndarray: # (N,) of whole numbers, booleans, text or bytes
     "Labels from a file. Raises as `read_features`."
     return as_labels(_read(path, "labels", _read_names), n, f"labels '{path}'")

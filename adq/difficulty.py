@@ -23,7 +23,7 @@ from .settings import check_share, check_whole, pick_device, seeded, threads_for
 def meeting(
     logits, # float (B, C)
     labels, # int (B,)
-)->tuple:   # of float (B,): margin of the label over the best other class, its softmax, and the length of softmax − one-hot
+)->tuple:   # of float (B,): margin of the label over the best other, its softmax, the length of softmax − one-hot
     "What a network says about images that it meets."
     own = logits.gather(1, labels[:, None])[:, 0]
     other = logits.scatter(1, labels[:, None], -torch.inf).amax(1)
@@ -47,14 +47,24 @@ def watched_network(
         raise ValueError(f"dynamics '{network}' is not trained on the images; expected for example convnet7/self:12")
     return spec, int(spec.weights[5:])
 
+def _notes(labels, device):
+    "What `fit` is to call with every batch and after every epoch, and the list that fills with the latter."
+    labels = torch.as_tensor(labels, device=device)
+    now, epochs = torch.zeros(3, len(labels), device=device), []
+    def observe(logits, indices):
+        indices = indices.to(device)
+        now[:, indices] = torch.stack(meeting(logits, labels[indices]))
+    return observe, lambda epoch: epochs.append(now.cpu().numpy().copy()), epochs
+
+# %% ../nbs/method/05a_difficulty.ipynb #5a0c4d04
 def training_dynamics(
-    images,                    # `ImageData`
+    images,                     # `ImageData`
     network="convnet7/self:12", # name/self:E@size: the network that is trained, for E epochs
     *,
     batch_size=128,
-    lr=0.2,                    # peak learning rate
+    lr=0.2,                     # peak learning rate
     weight_decay=1e-3,
-    flip=True,                 # mirror images at random
+    flip=True,                  # mirror images at random
     seed=0,
     device="auto",
     progress=False,
@@ -62,17 +72,12 @@ def training_dynamics(
     "Train a fresh network on all images and note what it says about them. Same seed and device, same result."
     spec, epochs = watched_network(network)
     device, size = pick_device(device), input_size(spec, images)
-    with seeded(seed): network = untrained_network(spec.name, images, size, seed=seed).to(device)
-    labels = torch.as_tensor(images.labels, device=device)
-    now, epoch_by_epoch = torch.zeros(3, len(images), device=device), []
-    def observe(logits, indices):
-        indices = indices.to(device)
-        now[:, indices] = torch.stack(meeting(logits, labels[indices]))
+    with seeded(seed): model = untrained_network(spec.name, images, size, seed=seed).to(device)
+    observe, after_epoch, noted = _notes(images.labels, device)
     batch_size += len(images) % batch_size == 1 # a last batch of one image would be left out
-    fit(network, images, epochs=epochs, batch_size=batch_size, lr=lr, weight_decay=weight_decay, flip=flip,
-        recipe="fast", seed=seed, observe=observe, progress=progress,
-        after_epoch=lambda epoch: epoch_by_epoch.append(now.cpu().numpy().copy()))
-    return Dynamics(*np.stack(epoch_by_epoch, 1))
+    fit(model, images, epochs=epochs, batch_size=batch_size, lr=lr, weight_decay=weight_decay, flip=flip,
+        recipe="fast", seed=seed, observe=observe, after_epoch=after_epoch, progress=progress)
+    return Dynamics(*np.stack(noted, 1))
 
 # %% ../nbs/method/05a_difficulty.ipynb #7d349e46
 def hard_margin(
@@ -87,6 +92,7 @@ def el2n(
     "Mean length of softmax minus one-hot label (Paul et al., NeurIPS 2021)."
     return dynamics.error.mean(0)
 
+# %% ../nbs/method/05a_difficulty.ipynb #5a0c4d05
 def forgetting(
     dynamics, # `Dynamics`
 )->np.ndarray: # int64 (N,)
@@ -103,14 +109,29 @@ def dual(
     return (windows.std(-1, ddof=len(p) > 1)*(1 - windows.mean(-1))).mean(0)
 
 # %% ../nbs/method/05a_difficulty.ipynb #69d3b79a
-def _parts(labels, folds, seed):
-    "Number of the fold of each image, even within every class."
-    rng, fold = np.random.default_rng(seed), np.empty(len(labels), np.int64)
-    for c in np.unique(labels):
-        members = rng.permutation(np.flatnonzero(labels == c))
-        fold[members] = (np.arange(len(members)) + rng.integers(folds)) % folds
-    return fold
+def _folds(features, y, folds, seed, rng, device):
+    "Rows of each fold in a random order, so that a batch is a slice, with their standardised features and labels."
+    x, fold, spread = np.asarray(features, np.float32), np.empty(len(y), np.int64), np.random.default_rng(seed)
+    for c in np.unique(y): # each fold gets as many of every class, up to one
+        members = spread.permutation(np.flatnonzero(y == c))
+        fold[members] = (np.arange(len(members)) + spread.integers(folds)) % folds
+    mean, std = x.mean(0), x.std(0).clip(1e-6)
+    own = [rng.permutation(np.flatnonzero(fold == k)) for k in range(folds)]
+    return [(rows, torch.as_tensor((x[rows] - mean)/std, device=device), torch.as_tensor(y[rows], device=device))
+            for rows in own]
 
+def _mean_margin(probe, taught, asked, answers, epochs, lr, rng):
+    "Train a probe on batches (an epoch shuffles whole ones); the margins of other images, averaged over the epochs."
+    optimizer, margin = torch.optim.Adam(probe.parameters(), lr), torch.zeros(len(asked), device=asked.device)
+    for _ in range(epochs):
+        for b in rng.permutation(len(taught)):
+            optimizer.zero_grad(set_to_none=True)
+            F.cross_entropy(probe(taught[b][0]), taught[b][1]).backward()
+            optimizer.step()
+        with torch.inference_mode(): margin += meeting(probe(asked), answers)[0]
+    return margin/epochs
+
+# %% ../nbs/method/05a_difficulty.ipynb #5a0c4d06
 def probe_margin(
     features,  # float (N, D)
     labels,    # int (N,)
@@ -123,28 +144,16 @@ def probe_margin(
     device="auto",
 )->np.ndarray: # float32 (N,): minus the margin, averaged over the epochs; higher is harder
     "Difficulty by linear probes that have not seen the image. Raises `ValueError` for values out of range."
-    check_whole("folds", folds, 2, len(labels)); check_whole("epochs", epochs, 1)
+    check_whole("folds", folds, 2, len(labels))
+    check_whole("epochs", epochs, 1)
     device, rng = pick_device(device), np.random.default_rng(seed)
     classes, y = np.unique(labels, return_inverse=True)
-    fold, x = _parts(y, folds, seed), np.asarray(features, np.float32)
-    mean, std = x.mean(0), x.std(0).clip(1e-6)
-    own = [rng.permutation(np.flatnonzero(fold == k)) for k in range(folds)]
-    # each fold lies in a random order of its own, so that a batch is a slice and an epoch shuffles whole batches
-    parts = [(torch.as_tensor((x[rows] - mean)/std, device=device), torch.as_tensor(y[rows], device=device)) for rows in own]
-    batches = [list(zip(*(t.split(batch_size) for t in part))) for part in parts]
-    total = np.empty(len(x), np.float32)
-    for k, (asked, answers) in enumerate(parts):
-        with seeded(seed): probe = nn.Linear(x.shape[1], len(classes)).to(device)
-        optimizer, margin = torch.optim.Adam(probe.parameters(), lr), torch.zeros(len(asked), device=device)
-        taught = [batch for j in range(folds) if j != k for batch in batches[j]]
-        with threads_for(2*batch_size*x.shape[1]*len(classes)):
-            for _ in range(epochs):
-                for b in rng.permutation(len(taught)):
-                    optimizer.zero_grad(set_to_none=True)
-                    F.cross_entropy(probe(taught[b][0]), taught[b][1]).backward()
-                    optimizer.step()
-                with torch.inference_mode(): margin += meeting(probe(asked), answers)[0]
-        total[own[k]] = (-margin/epochs).cpu().numpy()
+    parts, total = _folds(features, y, folds, seed, rng, device), np.empty(len(y), np.float32)
+    for k, (rows, asked, answers) in enumerate(parts):
+        with seeded(seed): probe = nn.Linear(asked.shape[1], len(classes)).to(device)
+        taught = [b for j, (_, *part) in enumerate(parts) if j != k for b in zip(*(t.split(batch_size) for t in part))]
+        with threads_for(2*batch_size*asked.shape[1]*len(classes)):
+            total[rows] = -_mean_margin(probe, taught, asked, answers, epochs, lr, rng).cpu().numpy()
     return total
 
 # %% ../nbs/method/05a_difficulty.ipynb #5d6dde7a
@@ -155,13 +164,14 @@ def leave_out_share(
     check_share("keep", keep)
     return round(0.3*min(1.0, max(0.0, (0.5 - keep)/0.4)), 4)
 
+# %% ../nbs/method/05a_difficulty.ipynb #5a0c4d07
 def score_bins(
     score,         # float (N,): higher is harder
     labels=None,   # int (N,); None = one class
     n_bins=10,
     leave_out=0.0, # share of each class, in [0, 1): the hardest
 )->list:           # n_bins index arrays, easiest first, and one more of what is left out where leave_out is above 0
-    "Bins of equal width of a score, class by class (CCS: Zheng et al., ICLR 2023). Raises `ValueError` for values out of range."
+    "Bins of equal width of a score, class by class (CCS, ICLR 2023). Raises `ValueError` for values out of range."
     check_whole("n_bins", n_bins, 1)
     if not 0 <= leave_out < 1: raise ValueError(f"leave_out is {leave_out}; expected a share in [0, 1)")
     score = np.asarray(score, np.float64)

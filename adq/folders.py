@@ -8,6 +8,7 @@ __all__ = ['Busy', 'locked', 'write_aside', 'once', 'signed', 'is_ours', 'check_
 
 # %% ../nbs/foundations/01_folders.ipynb #fe900762
 import functools, hashlib, json, os, re, secrets, shutil
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,7 +27,7 @@ class Busy(ValueError):
 def locked(
     path,      # of the file or folder that is written; folders above it are made, and removed where nothing came of it
     wait=True, # for another that holds the lock; False: be refused
-):
+)->Iterator[None]:
     "Hold the lock of a file or folder. Raises `Busy` where it is held and waiting is not wanted."
     path = Path(path).resolve()
     made = [p for p in path.parents if not p.exists()]
@@ -63,7 +64,7 @@ def _sync(path):
 @contextmanager
 def write_aside(
     path, # of the file wanted
-):        # path of a hidden file beside it, which takes its place when the block ends well
+)->Iterator[Path]: # of a hidden file beside it, which takes its place when the block ends well
     "Write a file whole or not at all. Who writes the same file at the same time comes after."
     path = Path(path).resolve()
     with locked(path):
@@ -80,7 +81,7 @@ def write_aside(
 def once(
     path, # of the file wanted
     make, # called with the path to write to, where the file is not there
-):        # `path`
+)->Path:  # that of the file
     "A file that is made once. A process that wants what another is making waits for it."
     path = Path(path)
     if path.exists(): return path
@@ -92,22 +93,22 @@ def once(
 # %% ../nbs/foundations/01_folders.ipynb #16860e2e
 _own_folders = "data", "adq", "adq/data"
 _own_files = re.compile(
-    r"(adq/)?(data/train-\d{5}-of-\d{5}\.parquet|compressed\.json|(bins|difficulty|indices)\.npy|scores\.(svg|png)|README\.md"
-    r"|accuracy\.jsonl|\.accuracy\.jsonl\.adq\.lock|torn\.txt)|bins\.json|order\.npy|comparison\.(json|csv)")
+    r"(adq/)?(data/train-\d{5}-of-\d{5}\.parquet|compressed\.json|(bins|difficulty|indices)\.npy|scores\.(svg|png)"
+    r"|README\.md|accuracy\.jsonl|\.accuracy\.jsonl\.adq\.lock|torn\.txt)|bins\.json|order\.npy|comparison\.(json|csv)")
 _signed = re.compile(r"(.*)<!-- adq ([0-9a-f]{16}) -->\n?", re.DOTALL)
 
 def _digest(text): return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 def signed(
     text,
-):        # str
+)->str:
     "A text with its checksum as the last line, in a comment that Markdown and HTML do not show."
     return f"{text}<!-- adq {_digest(text)} -->\n"
 
 def is_ours(
     path,   # of a file, folder or link
     folder, # the result that it is in
-):          # bool
+)->bool:
     "Whether adq wrote it; a README.md only as long as nobody has changed it."
     name = path.relative_to(folder).as_posix()
     if path.is_symlink(): return False
@@ -117,6 +118,7 @@ def is_ours(
     card = _signed.fullmatch(path.read_text(encoding="utf-8", errors="replace"))
     return card is not None and _digest(card[1]) == card[2]
 
+# %% ../nbs/foundations/01_folders.ipynb #9a31c0b3
 def _refuse_foreign(folder, name):
     "Raises `ValueError` for the first thing in a folder that adq did not write; the message calls the folder `name`."
     foreign = next((p for p in sorted(folder.rglob("*")) if not is_ours(p, folder)), None)
@@ -174,7 +176,7 @@ def _take_place(aside, folder, old, force):
 def new_folder(
     folder,      # path that must not hold anything
     force=False, # replace what adq wrote there before
-):               # path of a hidden folder beside it that takes its place when the block ends well
+)->Iterator[Path]: # of a hidden folder beside it, which takes its place when the block ends well
     """Write a folder whole or not at all.
     Raises as `check_new`, before and after the block, and `Busy` where another run writes it."""
     check_new(folder, force)
@@ -209,7 +211,7 @@ def _lines(path):
 def read_lines(
     path,                 # of a file of rows; none there = no rows
     what="a JSON object", # that a line is to be, for the message
-):                        # list of dicts
+)->list:                  # of dicts
     "The rows of a file, without a torn last line. Raises `ValueError` for any other line that is not a row."
     lines = _lines(Path(path))[0]
     for number, line in enumerate(lines, 1):
@@ -240,13 +242,13 @@ def append_line(
 # %% ../nbs/foundations/01_folders.ipynb #eedcc9eb
 def checksum(
     path, # of a file
-):        # str: SHA-256, in hexadecimal
+)->str:   # SHA-256, in hexadecimal
     "What a file holds, whatever its name and age."
     with open(path, "rb") as f: return hashlib.file_digest(f, "sha256").hexdigest()
 
 def identity(
     **parts, # numbers, texts, and lists and dicts of them
-):           # str: 16 hexadecimal digits
+)->str:      # 16 hexadecimal digits
     "Hash of all parts, by name."
     return _digest(json.dumps(parts, sort_keys=True))
 
@@ -255,7 +257,7 @@ def _content(path, *as_it_is): return checksum(path)[:16]
 
 def content_hash(
     path, # of a file, or of a folder of files
-):        # str: 16 hexadecimal digits
+)->str:   # 16 hexadecimal digits
     "Hash of what is there, whatever its name and age. A file is read again only once it was changed."
     path = Path(path)
     if path.is_dir():
@@ -267,6 +269,6 @@ def content_hash(
 def work_folder(
     folder,      # where the result is to be
     **made_from, # what the run is asked to make, see `identity`
-):               # path, which need not exist
+)->Path:         # which need not exist
     "Where a run keeps its finished stages until its result is written."
     return _hidden(Path(folder).resolve(), "work", identity(**made_from))

@@ -13,7 +13,7 @@ class Method:
     "A selection."
     title: str           # in tables and pictures
     bins: str            # what its bins are made of: "everything", "similarity", "difficulty" or "order"
-    needs: tuple         # of "features", "views" (features of a second view, and texture), "probe" and "dynamics"
+    needs: tuple         # of "features", "views" (features of a second view, and texture), "probe", "dynamics", "peers"
     cost: str            # of selecting, beside reading the images
     source: str
     labels: bool = False # whether it cannot do without labels
@@ -29,7 +29,7 @@ methods = {
     "graphcut": Method("GraphCut", "order", ("features",), _features, "Iyer et al., ALT 2021"),
     "herding": Method("herding", "order", ("features",), _features, "Welling, ICML 2009"),
     "k-center": Method("k-center", "order", ("features",), _features, "Sener and Savarese, ICLR 2018"),
-    "facility-location": Method("facility location", "order", ("features",), _features,
+    "facility-location": Method("facility location", "order", ("features", "peers"), _features,
                                 "Mirzasoleiman et al., NeurIPS 2013"),
     "el2n": Method("EL2N", "order", ("dynamics",), _training, "Paul et al., NeurIPS 2021", labels=True),
     "forgetting": Method("forgetting", "order", ("dynamics",), _training, "Toneva et al., ICLR 2019", labels=True),

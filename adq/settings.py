@@ -9,9 +9,13 @@ __all__ = ['named_sources', 'recipe_names', 'least_work', 'check_whole', 'check_
 
 # %% ../nbs/foundations/00_settings.ipynb #ee0a73c7
 import configparser, contextlib, math, os
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
 from numbers import Integral, Real
-from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING: import torch # which takes a second, so the functions that use it import it
 
 # %% ../nbs/foundations/00_settings.ipynb #96d07cac
 def check_whole(
@@ -21,8 +25,10 @@ def check_whole(
     most=None,  # largest allowed
 ):
     "Raises `ValueError` unless value is a whole number in the range."
-    if isinstance(value, Integral) and not isinstance(value, bool) and least <= value and (most is None or value <= most): return
-    raise ValueError(f"{name} is {value}; expected a whole number " + (f"of at least {least}" if most is None else f"from {least} to {most}"))
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if whole and least <= value and (most is None or value <= most): return
+    wanted = f"of at least {least}" if most is None else f"from {least} to {most}"
+    raise ValueError(f"{name} is {value}; expected a whole number {wanted}")
 
 def check_share(
     name,       # of the argument, for the message
@@ -30,7 +36,8 @@ def check_share(
     zero=False, # whether 0 is allowed
 ):
     "Raises `ValueError` unless value is a number in (0, 1], or in [0, 1]."
-    if isinstance(value, Real) and not isinstance(value, bool) and (0 <= value if zero else 0 < value) and value <= 1: return
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    if number and (0 <= value if zero else 0 < value) and value <= 1: return
     raise ValueError(f"{name} is {value}; expected a number {'from 0' if zero else 'above 0'} and at most 1")
 
 def check_positive(
@@ -46,7 +53,8 @@ def check_choice(
     choices, # tuple of str, at least two
 ):
     "Raises `ValueError` unless value is one of the choices."
-    if value not in choices: raise ValueError(f"{name} '{value}' is unknown; expected {', '.join(choices[:-1])} or {choices[-1]}")
+    if value in choices: return
+    raise ValueError(f"{name} '{value}' is unknown; expected {', '.join(choices[:-1])} or {choices[-1]}")
 
 # %% ../nbs/foundations/00_settings.ipynb #5d1c70ab
 named_sources = "digits", "photos", "cifar10", "cifar100", "fashion_mnist"
@@ -80,7 +88,7 @@ class Settings:
     epochs: int          # epochs of that training
     batch_size: int      # images per step
     size: int            # side in pixels to train at; 0 = the images' own
-    lr: float            # peak learning rate of SGD; see `adq.networks.make_optimizer` for networks that SGD does not train
+    lr: float            # peak learning rate of SGD; `adq.networks.make_optimizer` has those that SGD does not train
     weight_decay: float  # of SGD
     flip: bool           # mirror images at random while training (not for digits)
     recipe: str          # the rest of the training, one of `adq.networks.recipes`
@@ -111,81 +119,100 @@ class Settings:
     dm_iterations: int   # steps of distribution matching
     dm_width: int        # channels of the networks it matches in
 
-    def __post_init__(self):
-        for name in "n_bins", "epochs", "seeds", "endpoint_seeds", "long_epochs", "other_epochs", "other_seeds", "points", "dm_iterations", "dm_width": check_whole(name, getattr(self, name), 1)
-        check_whole("long_seeds", self.long_seeds, 0)
-        for name in "patch", "batch_size": check_whole(name, getattr(self, name), 2)
-        if self.size: check_whole("size", self.size, 8)
-        for name in "recipe", "other_recipe": check_choice(name, getattr(self, name), recipe_names)
-        for name in "keep", "table1_keep", "low_keep", "high_keep":
-            for share in getattr(self, name): check_share(name, share)
-        for share in self.alpha, *self.alphas: check_share("alpha", share, zero=True)
-        check_share("trajectory", self.trajectory); check_share("drop", self.drop, zero=True)
-        check_positive("temperature", self.temperature); check_positive("lr", self.lr); check_positive("other_lr", self.other_lr)
-        if not self.keep or not self.architectures: raise ValueError("keep or architectures is empty; expected at least one")
+    def __post_init__(self): _check_settings(self)
+
+# %% ../nbs/foundations/00_settings.ipynb #8d21f0ad
+_at_least_one = ("n_bins", "epochs", "seeds", "endpoint_seeds", "long_epochs", "other_epochs", "other_seeds", "points",
+                 "dm_iterations", "dm_width")
+
+def _check_settings(s):
+    "Raises `ValueError` for the first value that is out of range."
+    for name in _at_least_one: check_whole(name, getattr(s, name), 1)
+    check_whole("long_seeds", s.long_seeds, 0)
+    for name in "patch", "batch_size": check_whole(name, getattr(s, name), 2)
+    if s.size: check_whole("size", s.size, 8)
+    for name in "recipe", "other_recipe": check_choice(name, getattr(s, name), recipe_names)
+    for name in "keep", "table1_keep", "low_keep", "high_keep":
+        for share in getattr(s, name): check_share(name, share)
+    for share in s.alpha, *s.alphas: check_share("alpha", share, zero=True)
+    check_share("trajectory", s.trajectory)
+    check_share("drop", s.drop, zero=True)
+    for name in "temperature", "lr", "other_lr": check_positive(name, getattr(s, name))
+    if not s.keep or not s.architectures: raise ValueError("keep or architectures is empty; expected at least one")
 
 # %% ../nbs/foundations/00_settings.ipynb #9639faf5
 _booleans = configparser.ConfigParser.BOOLEAN_STATES
 _read = {str: str, int: int, float: float,
          bool: lambda text: _booleans[text.lower()], list: str.split,
          tuple: lambda text: tuple(float(t) for t in text.split())}
-_wanted = {int: "a whole number", float: "a number", bool: "true or false", list: "names separated by spaces", tuple: "numbers separated by spaces"}
+_wanted = {int: "a whole number", float: "a number", bool: "true or false", list: "names separated by spaces",
+           tuple: "numbers separated by spaces"}
 
 def parse_setting(
     name, # a field of `Settings`
     text, # its value as written in settings.ini or on a command line
-):        # the value in the field's type
+)->object: # the value in the field's type
     "One value in its type. Raises `ValueError` for an unknown name or a value that does not parse."
     kinds = {f.name: f.type for f in fields(Settings)}
     if name not in kinds: raise ValueError(f"setting '{name}' is unknown; expected one of {', '.join(kinds)}")
-    try: return _read[kinds[name]](text)
-    except (ValueError, KeyError): raise ValueError(f"setting {name} = {text!r} should be {_wanted[kinds[name]]}") from None
+    kind = kinds[name]
+    try: return _read[kind](text)
+    except (ValueError, KeyError): raise ValueError(f"setting {name} = {text!r} should be {_wanted[kind]}") from None
 
 # %% ../nbs/foundations/00_settings.ipynb #2ab62ea4
-def package_folder():
+def package_folder()->Path:
     "Where the modules of this package are."
-    return Path(__file__).parent if "__file__" in globals() else Path("../adq")
+    import adq
+    return Path(adq.__file__).parent
 
-def _settings_file(): return next(p for p in (package_folder()/"settings.ini", package_folder().parent/"settings.ini") if p.exists())
+def _settings_file():
+    places = package_folder(), package_folder().parent
+    return next(folder/"settings.ini" for folder in places if (folder/"settings.ini").exists())
 
 def load_settings(
     profile="paper", # a section of the file
     path=None,       # another file than the project's own settings.ini
-    changes=None,    # mapping; of its keys those that are settings replace the profile's values, which may be text as in the file
-):                   # `Settings`
-    "The settings of one profile. Raises `ValueError` for an unknown profile, key or value, `FileNotFoundError` without the file."
+    changes=None,    # mapping: values, or text as in the file, in place of the profile's; other keys are passed over
+)->Settings:
+    """The settings of one profile.
+    Raises `ValueError` for an unknown profile, key or value, `FileNotFoundError` without the file."""
     path = Path(path) if path else _settings_file()
     if not path.is_file(): raise FileNotFoundError(f"settings file '{path}' does not exist")
     ini = configparser.ConfigParser(interpolation=None)
     try: ini.read(path, encoding="utf-8")
     except configparser.Error as e: raise ValueError(f"settings file '{path}' cannot be read: {e}") from e
-    if profile not in ini: raise ValueError(f"profile '{profile}' is unknown; {path.name} has {', '.join(ini.sections())}")
+    if profile not in ini:
+        raise ValueError(f"profile '{profile}' is unknown; {path.name} has {', '.join(ini.sections())}")
     values = {name: parse_setting(name, text) for name, text in ini[profile].items()}
     absent = [f.name for f in fields(Settings) if f.name != "profile" and f.name not in values]
     if absent: raise ValueError(f"profile '{profile}' in {path.name} has no value for {', '.join(absent)}")
     for name in values.keys() & (changes or {}).keys():
         given = changes[name]
-        values[name] = parse_setting(name, " ".join(map(str, given)) if isinstance(given, (list, tuple)) else str(given))
+        text = " ".join(map(str, given)) if isinstance(given, (list, tuple)) else str(given)
+        values[name] = parse_setting(name, text)
     return Settings(profile=profile, **values)
 
 # %% ../nbs/foundations/00_settings.ipynb #d91620cf
 def pick_device(
     device="auto", # "auto", "cpu", "cuda", "cuda:1", or a `torch.device`
-):                 # `torch.device`
+)->"torch.device":
     "The device to compute on. Raises `ValueError` for a name torch does not know or a GPU that is not there."
     import torch
     if str(device) == "auto": device = "cuda" if torch.cuda.is_available() else "cpu"
     try: device = torch.device(device)
     except RuntimeError: raise ValueError(f"device '{device}' is unknown; expected auto, cpu or cuda") from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device '{device}' is not on this machine, which has {torch.cuda.device_count()} CUDA devices; expected auto or cpu")
-    if device.type not in ("cpu", "cuda"): raise ValueError(f"device '{device}' is not supported; expected auto, cpu or cuda")
-    if device.type == "cuda": os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8") # its products are deterministic so
+    there = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= there:
+        raise ValueError(f"device '{device}' is not on this machine, which has {there} CUDA devices; "
+                         "expected auto or cpu")
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"device '{device}' is not supported; expected auto, cpu or cuda")
+    if device.type == "cuda": os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8") # for deterministic products
     return device
 
 def free_memory(
     device, # `torch.device`
-):          # int
+)->int:     # bytes
     "Bytes that are free on a GPU, or on this machine."
     import psutil, torch
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
@@ -204,8 +231,8 @@ def share_memory(
 @contextlib.contextmanager
 def torchrun(
     device="auto", # as `pick_device` takes it
-):                 # context manager that gives the `torch.device` of this process
-    "Within the block the processes that torchrun started work together. In a single process only the device is picked."
+)->Iterator["torch.device"]: # the one of this process
+    "Within the block the processes that torchrun started work together. A single process only picks its device."
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         yield pick_device(device)
         return
@@ -222,11 +249,12 @@ def torchrun(
 # %% ../nbs/foundations/00_settings.ipynb #c4e6d597
 def autocast(
     device, # `torch.device`
-):          # context manager
+)->contextlib.AbstractContextManager:
     "bfloat16 autocast where the device computes it natively, otherwise a context that changes nothing."
     import torch
     native = False
-    if device.type == "cpu": native = getattr(torch.cpu, "get_capabilities", dict)().get("avx512_bf16", False)
+    if device.type == "cpu":
+        native = getattr(torch.cpu, "get_capabilities", dict)().get("avx512_bf16", False)
     elif device.type == "cuda":
         with torch.cuda.device(device): native = torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.autocast(device.type, dtype=torch.bfloat16) if native else contextlib.nullcontext()
@@ -250,13 +278,14 @@ def _deterministic():
 def seeded(
     seed,         # int, 0 to 2**32 - 1
     device="cpu", # that is drawn on beside the processor: `torch.device`, or its name
-):
-    "Within the block torch draws from `seed`, and a GPU is deterministic; afterwards the previous random state is back."
+)->Iterator[None]:
+    "Within the block torch draws from `seed`, and a GPU is deterministic; then the random state of before is back."
     import torch
     device = torch.device(device)
     others = [] if device.type == "cpu" else [device]
     exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=True)
-    with torch.random.fork_rng(others, device_type=device.type), exact, _deterministic() if others else contextlib.nullcontext():
+    algorithms = _deterministic() if others else contextlib.nullcontext()
+    with torch.random.fork_rng(others, device_type=device.type), exact, algorithms:
         torch.default_generator.manual_seed(seed)
         for other in others:
             module = torch.get_device_module(other)
@@ -269,7 +298,7 @@ least_work = 2e8 # operations of a layer, some milliseconds of a core: below it 
 @contextlib.contextmanager
 def threads_for(
     operations, # of a layer on a batch, forwards, two for each multiply-add
-):
+)->Iterator[None]:
     "Within the block torch computes with one thread where there is little to do, otherwise with all that it has."
     import torch
     before = torch.get_num_threads()

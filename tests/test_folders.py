@@ -5,7 +5,8 @@ import pytest
 
 from adq import folders
 from adq.cli import main
-from adq.folders import append_line, check_new, identity, locked, new_folder, once, read_lines, signed, work_folder, write_aside
+from adq.folders import (append_line, check_new, identity, locked, new_folder, once, read_lines, signed, work_folder,
+                         write_aside)
 
 forked = multiprocessing.get_context("fork")
 
@@ -22,7 +23,8 @@ def result(folder, during=lambda: None, text="{}", **options):
 def killed(call, *args):
     "Run a call in a process that kills itself in it."
     process = forked.Process(target=call, args=args)
-    process.start(); process.join()
+    process.start()
+    process.join()
     assert process.exitcode == -signal.SIGKILL
 
 
@@ -55,9 +57,13 @@ def test_a_file_is_there_whole_or_as_it_was(tmp_path, name):
         assert aside.suffix == (path.suffix or ".new") and aside.name[0] == "." and not path.exists()
     for fails in KeyboardInterrupt, OSError, ValueError:
         with pytest.raises(fails):
-            with write_aside(path) as aside: aside.write_text("half"); raise fails
+            with write_aside(path) as aside:
+                aside.write_text("half")
+                raise fails
     def write():
-        with write_aside(path) as aside: aside.write_text("half"); die()
+        with write_aside(path) as aside:
+            aside.write_text("half")
+            die()
     killed(write)
     assert len(names(tmp_path)) == 3 and path.read_text() == "first"
     with write_aside(path) as aside: aside.write_text("second") # clears away what the dead one left
@@ -65,13 +71,17 @@ def test_a_file_is_there_whole_or_as_it_was(tmp_path, name):
 
 
 def test_a_link_to_a_file_stays_a_link(tmp_path):
-    (tmp_path/"real").mkdir(); (tmp_path/"page").symlink_to(tmp_path/"real"/"page")
+    (tmp_path/"real").mkdir()
+    (tmp_path/"page").symlink_to(tmp_path/"real"/"page")
     with write_aside(tmp_path/"page") as aside: aside.write_text("x")
-    assert (tmp_path/"page").is_symlink() and (tmp_path/"real"/"page").read_text() == "x" and names(tmp_path/"real") == ["page"]
+    assert (tmp_path/"page").is_symlink() and names(tmp_path/"real") == ["page"]
+    assert (tmp_path/"real"/"page").read_text() == "x"
 
 
 def test_once_makes_again_what_a_killed_process_left_half(tmp_path):
-    def make(aside): aside.write_text("half"); die()
+    def make(aside):
+        aside.write_text("half")
+        die()
     killed(once, tmp_path/"of"/"file.npy", make)
     assert once(tmp_path/"of"/"file.npy", lambda aside: aside.write_text("whole")).read_text() == "whole"
     once(tmp_path/"of"/"file.npy", lambda aside: 1/0)
@@ -85,25 +95,32 @@ def test_file_and_names_are_on_the_disk_before_and_after_the_rename(tmp_path, mo
     assert done == [aside.name, tmp_path.name]
     done.clear()
     result(tmp_path/"set")
-    assert done[-1] == tmp_path.name and sorted(done[:-1])[0].startswith(".set.adq-") and sorted(done[:-1])[1:] == ["compressed.json"]
+    first, *others = sorted(done[:-1])
+    assert done[-1] == tmp_path.name and first.startswith(".set.adq-") and others == ["compressed.json"]
 
 
 @pytest.mark.parametrize("make, name", [
     (lambda p: (p/"drafts").mkdir(), "drafts"), (lambda p: (p/"data"/"raw").mkdir(parents=True), "data/raw"),
     (lambda p: (p/"photos").symlink_to(p.parent), "photos"), (lambda p: (p/"data").symlink_to(p.parent), "data"),
-    (lambda p: (p/"bins.npy").symlink_to(p/"nowhere"), "bins.npy"), (lambda p: (p/"data"/"thesis.tex").parent.mkdir() or (p/"data"/"thesis.tex").touch(), "data/thesis.tex"),
-    (lambda p: (p/"README.md").write_text(signed("# a\n").replace("a", "b")), "README.md"), (lambda p: os.mkfifo(p/"pipe"), "pipe"),
+    (lambda p: (p/"bins.npy").symlink_to(p/"nowhere"), "bins.npy"),
+    (lambda p: (p/"data").mkdir() or (p/"data"/"thesis.tex").touch(), "data/thesis.tex"),
+    (lambda p: (p/"README.md").write_text(signed("# a\n").replace("a", "b")), "README.md"),
+    (lambda p: os.mkfifo(p/"pipe"), "pipe"),
 ])
 def test_force_replaces_nothing_that_is_not_ours(tmp_path, make, name):
-    (tmp_path/"set").mkdir(); make(tmp_path/"set")
+    (tmp_path/"set").mkdir()
+    make(tmp_path/"set")
     before = sorted(tmp_path.rglob("*"))
     for call in (check_new, result):
-        with pytest.raises(ValueError, match=f"holds '{name}', which adq did not write"): call(tmp_path/"set", force=True)
+        with pytest.raises(ValueError, match=f"holds '{name}', which adq did not write"):
+            call(tmp_path/"set", force=True)
     assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_link_is_no_output(tmp_path):
-    (tmp_path/"real").mkdir(); (tmp_path/"link").symlink_to("real"); (tmp_path/"dangling").symlink_to("nowhere")
+    (tmp_path/"real").mkdir()
+    (tmp_path/"link").symlink_to("real")
+    (tmp_path/"dangling").symlink_to("nowhere")
     for name in "link", "dangling":
         for force in True, False:
             with pytest.raises(ValueError, match="is a link to"): result(tmp_path/name, force=force)
@@ -114,16 +131,22 @@ def test_a_link_is_no_output(tmp_path):
 
 
 @pytest.mark.parametrize("force", [False, True])
-@pytest.mark.parametrize("appear", [lambda p: (p/"drafts").mkdir(parents=True), lambda p: p.write_text("years"), lambda p: p.symlink_to(p.parent)])
+@pytest.mark.parametrize("appear", [
+    lambda p: (p/"drafts").mkdir(parents=True), lambda p: p.write_text("years"), lambda p: p.symlink_to(p.parent)])
 def test_what_appears_in_the_meantime_stays(tmp_path, appear, force):
-    with pytest.raises(ValueError, match="in the meantime|did not write"): result(tmp_path/"set", lambda: appear(tmp_path/"set"), force=force)
-    assert names(tmp_path) == ["set"] and ((tmp_path/"set").is_symlink() or (tmp_path/"set").is_file() or names(tmp_path/"set") == ["drafts"])
+    there = tmp_path/"set"
+    with pytest.raises(ValueError, match="in the meantime|did not write"):
+        result(there, lambda: appear(there), force=force)
+    assert names(tmp_path) == ["set"] and (there.is_symlink() or there.is_file() or names(there) == ["drafts"])
 
 
 def test_what_is_added_to_an_earlier_result_in_the_meantime_stays_with_it(tmp_path):
     result(tmp_path/"set", text="1")
-    with pytest.raises(ValueError, match="holds 'thesis.tex'"): result(tmp_path/"set", lambda: (tmp_path/"set"/"thesis.tex").touch(), text="2", force=True)
-    assert names(tmp_path) == ["set"] and names(tmp_path/"set") == ["compressed.json", "thesis.tex"] and (tmp_path/"set"/"compressed.json").read_text() == "1"
+    there = tmp_path/"set"
+    with pytest.raises(ValueError, match="holds 'thesis.tex'"):
+        result(there, lambda: (there/"thesis.tex").touch(), text="2", force=True)
+    assert names(tmp_path) == ["set"] and names(there) == ["compressed.json", "thesis.tex"]
+    assert (there/"compressed.json").read_text() == "1"
 
 
 def test_an_empty_folder_and_a_result_are_replaced(tmp_path):
@@ -135,7 +158,8 @@ def test_an_empty_folder_and_a_result_are_replaced(tmp_path):
 
 
 def test_names_like_ours_of_other_results_are_left_alone(tmp_path):
-    others = [f".sets.adq-{'0'*16}.new", f".set.adq-{'0'*15}.new", f".set.adq-{'0'*16}.work", ".set.mine.new", "set.work", "set.new", ".set.new"]
+    others = [f".sets.adq-{'0'*16}.new", f".set.adq-{'0'*15}.new", f".set.adq-{'0'*16}.work", ".set.mine.new",
+              "set.work", "set.new", ".set.new"]
     for name in others: (tmp_path/name).mkdir()
     result(tmp_path/"set")
     assert names(tmp_path) == sorted([*others, "set"])
@@ -143,10 +167,14 @@ def test_names_like_ours_of_other_results_are_left_alone(tmp_path):
 
 def test_what_a_killed_run_moved_aside_is_put_back_or_kept(tmp_path):
     old = tmp_path/f".set.adq-{'0'*16}.old"
-    result(tmp_path/"set", text="1"); (tmp_path/"set").rename(old)
+    result(tmp_path/"set", text="1")
+    (tmp_path/"set").rename(old)
     with pytest.raises(ValueError, match="is not empty"): result(tmp_path/"set")
     assert names(tmp_path) == ["set"]
-    (tmp_path/"set").rename(old); (old/"thesis.tex").touch(); result(tmp_path/"other"); (tmp_path/"other").rename(tmp_path/"set")
+    (tmp_path/"set").rename(old)
+    (old/"thesis.tex").touch()
+    result(tmp_path/"other")
+    (tmp_path/"other").rename(tmp_path/"set")
     result(tmp_path/"set", force=True)
     assert names(old) == ["compressed.json", "thesis.tex"]
 
@@ -154,32 +182,40 @@ def test_what_a_killed_run_moved_aside_is_put_back_or_kept(tmp_path):
 def test_rows_are_added_whole(tmp_path):
     path = tmp_path/"store"/"runs.jsonl"
     assert read_lines(path) == []
-    append_line(path, dict(a=1)); append_line(path, dict(a="ü\n\u2028"))
+    append_line(path, dict(a=1))
+    append_line(path, dict(a="ü\n\u2028"))
     assert read_lines(path) == [dict(a=1), dict(a="ü\n\u2028")] and names(path.parent) == ["runs.jsonl"]
     for torn in b'{"a": 3', b"{", b'{"a": "\xc3', b"nonsense", b"3":
         path.write_bytes(path.read_bytes() + torn)
         rows = read_lines(path)
         append_line(path, dict(a=len(rows)))
-        assert read_lines(path) == [*rows, dict(a=len(rows))] and (path.parent/"torn.txt").read_bytes().endswith(torn + b"\n")
+        assert read_lines(path) == [*rows, dict(a=len(rows))]
+        assert (path.parent/"torn.txt").read_bytes().endswith(torn + b"\n")
     path.write_bytes(path.read_bytes().rstrip(b"\n"))
     rows = read_lines(path)
     append_line(path, dict(a="last"))
     assert read_lines(path) == [*rows, dict(a="last")]
     for damage in b"\n", b"[]\n", b'{"a": \n', b"\xff\n":
         path.write_bytes(b'{"a": 1}\n' + damage + b'{"a": 2}\n')
-        with pytest.raises(ValueError, match="line 2 of .* is not the row of a run"): read_lines(path, "the row of a run")
+        with pytest.raises(ValueError, match="line 2 of .* is not the row of a run"):
+            read_lines(path, "the row of a run")
 
 
 def test_identity_is_of_content(tmp_path):
-    assert work_folder(tmp_path/"set", a=1, b=2) == work_folder(tmp_path/"x"/".."/"set", b=2, a=1) != work_folder(tmp_path/"set", a=1, b=3)
+    folder = work_folder(tmp_path/"set", a=1, b=2)
+    assert work_folder(tmp_path/"x"/".."/"set", b=2, a=1) == folder != work_folder(tmp_path/"set", a=1, b=3)
     assert identity(a={"x": 1, "y": 2}) == identity(a={"y": 2, "x": 1}) and len(identity()) == 16
 
 
-@pytest.mark.parametrize("work, words", [("photos", "is in the source"), ("photos/cat", "is in the source"), ("out", "is the output"), (".", "holds it"), ("out/work", "is in it"), ("file", "is a file")])
+@pytest.mark.parametrize("work, words", [
+    ("photos", "is in the source"), ("photos/cat", "is in the source"), ("out", "is the output"), (".", "holds it"),
+    ("out/work", "is in it"), ("file", "is a file")])
 def test_a_work_folder_is_neither_source_nor_output(tmp_path, write_tree, capsys, work, words):
-    write_tree(tmp_path/"photos", each=20); (tmp_path/"file").touch()
+    write_tree(tmp_path/"photos", each=20)
+    (tmp_path/"file").touch()
     before = sorted(tmp_path.rglob("*"))
-    assert main(["compress", str(tmp_path/"photos"), "--profile", "smoke", "--split", "all", "--out", str(tmp_path/"out"), "--work", str(tmp_path/work)]) == 2
+    assert main(["compress", str(tmp_path/"photos"), "--profile", "smoke", "--split", "all",
+                 "--out", str(tmp_path/"out"), "--work", str(tmp_path/work)]) == 2
     assert words in capsys.readouterr().err and sorted(tmp_path.rglob("*")) == before
 
 
@@ -188,5 +224,6 @@ def test_folders_that_look_like_work_folders_stay(tmp_path, write_tree, method):
     source = write_tree(tmp_path/"photos.work", each=20)
     (tmp_path/"photos").mkdir()
     before = sorted(source.rglob("*"))
-    assert main(["compress", str(source), "--profile", "smoke", "--split", "all", "--keep", "0.5", "--bins", "4", "--method", method, "--out", str(tmp_path/"photos")]) == 0
+    assert main(["compress", str(source), "--profile", "smoke", "--split", "all", "--keep", "0.5", "--bins", "4",
+                 "--method", method, "--out", str(tmp_path/"photos")]) == 0
     assert sorted(source.rglob("*")) == before and names(tmp_path) == ["photos", "photos.work"]

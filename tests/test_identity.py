@@ -39,8 +39,10 @@ def test_fingerprint_is_of_every_image_and_of_nothing_else(tmp_path, write_tree,
         assert few.fingerprint() != as_it_is
         few.images[i, 0, 7, 7] ^= 1
     assert few.fingerprint() == as_it_is == ImageData(few.images, few.labels, few.classes, "elsewhere").fingerprint()
-    for images, labels, classes in [(few.images, few.labels[::-1], few.classes), (few.images, few.labels, "abcdefghij"), (few.images.flip(0), few.labels, few.classes), (few.images.view(50, 1, 4, 16), few.labels, few.classes)]:
-        assert ImageData(images, labels, classes).fingerprint() != as_it_is
+    pixels, labels, classes = few.images, few.labels, few.classes
+    for other in [(pixels, labels[::-1], classes), (pixels, labels, "abcdefghij"), (pixels.flip(0), labels, classes),
+                  (pixels.view(50, 1, 4, 16), labels, classes)]:
+        assert ImageData(*other).fingerprint() != as_it_is
 
 
 def test_encoded_images_are_read_once_and_only_when_asked(tmp_path, write_tree, monkeypatch):
@@ -73,11 +75,14 @@ def test_other_weights_under_one_name_are_other_stages_and_other_runs(tmp_path, 
     made, rows, e = [], [], experiment(settings, kind="scores")
     for seed in 0, 1:
         weights(path, seed)
-        made.append(compress(digits, extractor=extractor, work=works).rs), rows.append(sweep([e], tmp_path/"store", settings).rs[0])
-        assert len(list(works.glob("features-*"))) == seed + 1 and len(list((tmp_path/"store"/"computed").glob("*.npz"))) == seed + 1
+        made.append(compress(digits, extractor=extractor, work=works).rs)
+        rows.append(sweep([e], tmp_path/"store", settings).rs[0])
+        assert len(list(works.glob("features-*"))) == seed + 1
+        assert len(list((tmp_path/"store"/"computed").glob("*.npz"))) == seed + 1
     assert (made[0] != made[1]).any() and rows[0] != rows[1]
     (tmp_path/"moved.pt").write_bytes(path.read_bytes())
-    assert experiment(replace(smoke, extractor=f"resnet18_narrow/{tmp_path/'moved.pt'}@8"), kind="scores").key("x") == e.key("x")
+    moved = replace(smoke, extractor=f"resnet18_narrow/{tmp_path/'moved.pt'}@8")
+    assert experiment(moved, kind="scores").key("x") == e.key("x")
 
 
 def test_stored_runs_are_found_without_the_file_of_their_weights(tmp_path):
@@ -91,7 +96,8 @@ def test_stored_runs_are_found_without_the_file_of_their_weights(tmp_path):
 
 def test_weights_of_a_reconstructor_are_part_of_a_run(tmp_path):
     e = experiment(replace(smoke, reconstruct=str(tmp_path/"mae"), drop=0.25), "dq", keep=0.1)
-    (tmp_path/"mae").mkdir(); (tmp_path/"mae"/"model.bin").write_bytes(b"one")
+    (tmp_path/"mae").mkdir()
+    (tmp_path/"mae"/"model.bin").write_bytes(b"one")
     key = e.key("x")
     (tmp_path/"mae"/"model.bin").write_bytes(b"two")
     assert e.key("x") != key
@@ -105,10 +111,14 @@ def test_compile_is_part_of_a_run():
 def test_changed_code_makes_stages_again_but_no_rows(tmp_path, digits, monkeypatch):
     e = experiment(smoke, kind="scores")
     def both():
-        compress(digits, extractor=smoke.extractor, work=tmp_path/"work"); sweep([e], tmp_path/"store", smoke)
-        return len(list((tmp_path/"work").glob("bins-*"))), len(list((tmp_path/"store"/"computed").glob("*.npz"))), len((tmp_path/"store"/"runs.jsonl").read_text().splitlines())
+        compress(digits, extractor=smoke.extractor, work=tmp_path/"work")
+        sweep([e], tmp_path/"store", smoke)
+        rows = (tmp_path/"store"/"runs.jsonl").read_text().splitlines()
+        made = [*(tmp_path/"work").glob("bins-*")], [*(tmp_path/"store"/"computed").glob("*.npz")]
+        return *map(len, made), len(rows)
     assert both() == both() == (1, 1, 1)
-    (tmp_path/"package").mkdir(); (tmp_path/"package"/"bins.py").write_text("# another line\n")
+    (tmp_path/"package").mkdir()
+    (tmp_path/"package"/"bins.py").write_text("# another line\n")
     monkeypatch.setattr(stages, "package_folder", lambda: tmp_path/"package")
     stages.made_by.cache_clear()
     try: assert both() == (2, 1, 1)
@@ -118,4 +128,5 @@ def test_changed_code_makes_stages_again_but_no_rows(tmp_path, digits, monkeypat
 def test_bins_of_a_million_samples_keep_their_numbers(tmp_path, digits):
     chosen = compress(digits, features=np.random.default_rng(0).random((1437, 4), np.float32), method="dq", n_bins=2)
     chosen = replace(chosen, bins=[np.array([], int)]*2**16 + [np.arange(1437)], quotas=np.zeros(2**16 + 1, int))
-    assert (np.load(chosen.save(tmp_path/"set")/"bins.npy") == 2**16).all() and (load(tmp_path/"set").bins == 2**16).all()
+    out = chosen.save(tmp_path/"set")
+    assert (np.load(out/"bins.npy") == 2**16).all() and (load(out).bins == 2**16).all()

@@ -27,15 +27,19 @@ def stopped():
     "A run of the command line that has chosen its images and waits, with its lock, before it writes them."
     started = []
     def start(*words, cwd=None):
-        process = subprocess.Popen([sys.executable, "-c", stops, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=cwd)
+        process = subprocess.Popen([sys.executable, "-c", stops, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, text=True, cwd=cwd)
         started.append(process)
         assert process.stdout.readline() == "made\n"
         return process
     yield start
-    for process in started: process.kill(); process.communicate()
+    for process in started:
+        process.kill()
+        process.communicate()
 
 
-def words(out, *more, keep="0.1", method="random"): return ["compress", "digits", "--profile", "smoke", "--method", method, "--keep", keep, "--out", str(out), *more]
+def words(out, *more, keep="0.1", method="random"):
+    return ["compress", "digits", "--profile", "smoke", "--method", method, "--keep", keep, "--out", str(out), *more]
 
 
 def goes_on(process):
@@ -52,7 +56,8 @@ def test_the_second_run_on_an_output_is_refused(tmp_path, capsys, stopped, metho
         assert main(words(out, method=method)) == 2 and main(words(out, "--force", keep="0.2", method=method)) == 2
         err = capsys.readouterr().err
         assert err.count("\n") == 2 and err.count("is being written by another run") == 2
-    assert goes_on(first)[0] == 0 and len(load(tmp_path/"two")) == 143 and sorted(p.name for p in tmp_path.iterdir()) == ["link", "two"]
+    assert goes_on(first)[0] == 0 and len(load(tmp_path/"two")) == 143
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["link", "two"]
 
 
 def test_relative_and_absolute_names_are_one_output(tmp_path, capsys, stopped):
@@ -69,7 +74,8 @@ def test_other_outputs_of_one_folder_are_free(tmp_path, stopped):
 
 def test_what_appears_in_the_output_meanwhile_stays(tmp_path, stopped):
     first = stopped(*words(tmp_path/"two"))
-    (tmp_path/"two").mkdir(); (tmp_path/"two"/"thesis.tex").write_text("years")
+    (tmp_path/"two").mkdir()
+    (tmp_path/"two"/"thesis.tex").write_text("years")
     code, err = goes_on(first)
     assert code == 2 and "is not empty" in err and [p.name for p in tmp_path.rglob("*")] == ["two", "thesis.tex"]
 
@@ -80,12 +86,14 @@ def test_what_is_added_to_the_earlier_result_meanwhile_stays(tmp_path, stopped):
     (tmp_path/"two"/"thesis.tex").write_text("years")
     code, err = goes_on(first)
     assert code == 2 and "holds 'thesis.tex', which adq did not write" in err
-    assert (tmp_path/"two"/"thesis.tex").read_text() == "years" and len(load(tmp_path/"two")) == 143 and [p.name for p in tmp_path.iterdir()] == ["two"]
+    assert (tmp_path/"two"/"thesis.tex").read_text() == "years" and len(load(tmp_path/"two")) == 143
+    assert [p.name for p in tmp_path.iterdir()] == ["two"]
 
 
 def test_the_lock_of_a_killed_run_is_free(tmp_path, stopped):
     first = stopped(*words(tmp_path/"two"))
-    first.send_signal(signal.SIGKILL); first.wait()
+    first.send_signal(signal.SIGKILL)
+    first.wait()
     assert main(words(tmp_path/"two")) == 0 and [p.name for p in tmp_path.iterdir()] == ["two"]
 
 
@@ -104,10 +112,14 @@ save(network.state_dict(), sys.argv[2])
 
 
 def test_two_processes_that_want_one_extractor_train_it_once(tmp_path):
-    start = lambda name: subprocess.Popen([sys.executable, "-c", trains, str(tmp_path/"work"/"x.pt"), str(tmp_path/name)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    def start(name):
+        words = sys.executable, "-c", trains, str(tmp_path/"work"/"x.pt"), str(tmp_path/name)
+        return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     both = [start("one"), start("two")]
     assert [p.stdout.readline() for p in both] == ["ready\n"]*2
-    for p in both: p.stdin.write("\n"); p.stdin.close()
+    for p in both:
+        p.stdin.write("\n")
+        p.stdin.close()
     out = [p.stdout.read() for p in both] # whoever comes first trains, whenever the other comes
     assert [p.wait() for p in both] == [0, 0] and sorted(out) == ["", "trained\n"]
     one, two = (torch.load(tmp_path/name, weights_only=True) for name in ("one", "two"))
@@ -136,4 +148,6 @@ def test_no_turn_is_lost_though_the_lock_is_removed_each_time(tmp_path, work):
     for process in each: process.join()
     assert [process.exitcode for process in each] == [0]*4 and [p.name for p in tmp_path.iterdir()] == ["file"]
     if work is _count: assert path.read_text() == "200"
-    else: assert sorted((row["who"], row["i"]) for row in read_lines(path)) == [(who, i) for who in range(4) for i in range(50)]
+    else:
+        written = sorted((row["who"], row["i"]) for row in read_lines(path))
+        assert written == [(who, i) for who in range(4) for i in range(50)]

@@ -453,7 +453,8 @@ def archive(path, samples):
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w") as tar:
         for name, data in samples:
-            member = tarfile.TarInfo(name); member.size = len(data)
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
             tar.addfile(member, io.BytesIO(data))
     return path
 
