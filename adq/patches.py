@@ -7,6 +7,7 @@ __all__ = ['rankings', 'GradCAMpp', 'class_activation', 'check_explainable', 'ra
 
 # %% ../nbs/method/06_patches.ipynb #fe36d0fd
 import functools, math
+from collections.abc import Callable
 from operator import itemgetter
 
 import numpy as np, torch, torchcam.methods
@@ -17,16 +18,18 @@ from .data import Mapped, batches, decode
 from .features import check_last_layer
 from .networks import Network, build_model, layer_operations
 from .reconstruction import cell_means, check_cell
-from .settings import check_share, seeded, threads_for
+from .settings import check_choice, check_share, seeded, threads_for
 from .texture import grey, sobel
 
-# %% ../nbs/method/06_patches.ipynb #37277c83
+# %% ../nbs/method/06_patches.ipynb #2fdb65da
 class GradCAMpp(torchcam.methods.GradCAMpp):
     "Grad-CAM++ with the weights of its paper (Eq. 5 and 19)."
     def _get_weights(self, class_idx, scores, **options):
         self._backprop(scores, class_idx, **options)
-        return [(g.relu()/(2 + g.relu()*a.relu().sum((2, 3), keepdim=True))).sum((2, 3)) for g, a in zip(self.hook_g, self.hook_a)]
+        def weights(g, a): return (g.relu()/(2 + g.relu()*a.relu().sum((2, 3), keepdim=True))).sum((2, 3))
+        return [weights(g, a) for g, a in zip(self.hook_g, self.hook_a)]
 
+# %% ../nbs/method/06_patches.ipynb #777872cb
 def _stages(network):
     "Modules of the network's stages, each with the shape of what it gives and its number of channels."
     model, found, hooks = network.model, [], []
@@ -47,6 +50,7 @@ def _layout(shape, channels, channels_last):
     if side and (side**2, channels) == shape[1:]: return side, lambda x: x.transpose(1, 2).unflatten(2, (side, side))
     raise ValueError("a stage gives no square of positions")
 
+# %% ../nbs/method/06_patches.ipynb #c680c1fd
 def _target(network):
     "(module, torchcam method, its options) to explain a network by."
     model = network.model
@@ -61,9 +65,10 @@ def _target(network):
     if to_maps is None: return stage, GradCAMpp, {}
     return stage, torchcam.methods.LayerCAM, dict(reshape_transform=to_maps)
 
-def _explainer(network):
+# %% ../nbs/method/06_patches.ipynb #f7ebb13f
+def _explainer(network, target=None):
     "Function of (pixels, labels) -> maps (B, h, w) of the labels and the gradients (B, C, h, w) that they come from."
-    module, method, options = _target(network.eval())
+    module, method, options = target or _target(network.eval())
     def begin_graph(module, _, out):
         torch.set_grad_enabled(True)
         return out.float().requires_grad_()
@@ -77,13 +82,13 @@ def _explainer(network):
     return explain
 
 def class_activation(
-    network, # `Network` with a classifier of the labels
-):           # function of (uint8 (B, C, S, S), int (B,)) -> float32 (B, S, S), the map of each image for its label
+    network,   # `Network` with a classifier of the labels
+)->Callable:   # (uint8 (B, C, S, S), int (B,)) -> float32 (B, S, S), the map of each image for its label
     "Grad-CAM++, or LayerCAM for transformers, at the network's input size S."
     explain, size = _explainer(network), (network.size,)*2
     return lambda pixels, labels: F.interpolate(explain(pixels, labels)[0][:, None], size, mode="bilinear")[:, 0]
 
-# %% ../nbs/method/06_patches.ipynb #3bcc9a9f
+# %% ../nbs/method/06_patches.ipynb #340300e1
 _unexplained = ("network '{name}' cannot rank patches by class activation ({why}); expected one with feature maps or "
                 "patch tokens up to its end, such as resnet18, convnext_atto or vit_tiny_patch16_224, or patch_keep 1")
 
@@ -107,22 +112,33 @@ def check_explainable(
         except Exception as e: # whatever a network raises that was not made for this
             raise ValueError(_unexplained.format(name=name, why=" ".join(str(e).split())[:100])) from e
 
-# %% ../nbs/method/06_patches.ipynb #60e7897a
+# %% ../nbs/method/06_patches.ipynb #55cf3ca2
 rankings = "gradcam++", "texture", "random"
 
 def _texture(pixels): return torch.hypot(*sobel(grey(pixels)))
 
 def _score_batches(images, model, by, batch_size):
     "Batches of float maps (B, h, w) that cover the images."
-    if by == "random": yield from (torch.zeros(len(part), 1, 1) for part in torch.arange(len(images)).split(batch_size))
-    elif by == "texture" and images.in_memory: yield from (_texture(pixels) for pixels, _ in batches(images, batch_size))
-    elif by == "texture": yield from decode(Mapped(images.images, lambda pixels: _texture(pixels[None])), 1, itemgetter(0))
+    if by == "random":
+        yield from (torch.zeros(len(part), 1, 1) for part in torch.arange(len(images)).split(batch_size))
+    elif by == "texture" and images.in_memory:
+        yield from (_texture(pixels) for pixels, _ in batches(images, batch_size))
+    elif by == "texture":
+        yield from decode(Mapped(images.images, lambda pixels: _texture(pixels[None])), 1, itemgetter(0))
     else:
         maps, work = class_activation(model), layer_operations(model, batch_size)
         for pixels, labels in batches(images, batch_size, size=model.size, crop=False, device=model.device):
             with threads_for(work): scores = maps(pixels, labels)
             yield scores
 
+def _ranks(maps, height, width, cell, rng):
+    "Rank of each cell by the mean of its map, 0 = highest, ties in random order: int32 (B, rows, columns)."
+    scores = cell_means(maps, height, width, cell).cpu().numpy()
+    flat = scores.reshape(len(scores), -1)
+    best = np.lexsort((rng.random(flat.shape), -flat), axis=-1)
+    return best.argsort(1).astype(np.int32).reshape(scores.shape)
+
+# %% ../nbs/method/06_patches.ipynb #c39d7818
 def rank_patches(
     images,         # `ImageData`
     model=None,     # `Network` with a classifier of the images' labels; needed for "gradcam++"
@@ -132,33 +148,35 @@ def rank_patches(
     seed=0,         # of the order of ties
     batch_size=256,
     progress=False,
-):                  # int32 array (N, rows, columns), or a list of N arrays (rows, columns) where sizes differ: 0 = most important
-    "Rank the cells of each image by importance. Raises `ValueError` for an unknown ranking, a cell out of range, or a missing model."
-    if by not in rankings: raise ValueError(f"ranking '{by}' is unknown; expected {', '.join(rankings)}")
-    if by == "gradcam++" and not isinstance(model, Network): raise ValueError(f"model is {type(model).__name__}; expected a Network, as load_extractor returns, for ranking by {by}")
+)->np.ndarray|list: # int32 (N, rows, columns), or N arrays (rows, columns) where sizes differ; 0 = most important
+    "Rank the cells of each image. Raises `ValueError` for an unknown ranking, a cell out of range, or a missing model."
+    _check_ranking(by, model)
     sizes = images.sizes
-    cell = check_cell(cell, sizes)
-    rng, ranks = np.random.default_rng(seed), []
+    cell, rng, ranks = check_cell(cell, sizes), np.random.default_rng(seed), []
     with tqdm(total=len(images), desc="patches", unit="image", disable=None if progress else True, leave=False) as bar:
         for maps in _score_batches(images, model, by, batch_size):
             of_batch = sizes[len(ranks):len(ranks)+len(maps)]
             alike = (of_batch == of_batch[0]).all()
             for part, (height, width) in [(maps, of_batch[0])] if alike else zip(maps.split(1), of_batch):
-                scores = cell_means(part, int(height), int(width), cell).cpu().numpy()
-                flat = scores.reshape(len(scores), -1)
-                best = np.lexsort((rng.random(flat.shape), -flat), axis=-1)
-                ranks.extend(best.argsort(1).astype(np.int32).reshape(scores.shape))
+                ranks.extend(_ranks(part, int(height), int(width), cell, rng))
             bar.update(len(maps))
     return np.stack(ranks) if (sizes == sizes[0]).all() else ranks
 
-# %% ../nbs/method/06_patches.ipynb #f96b6428
+# %% ../nbs/method/06_patches.ipynb #42a7233e
+def _check_ranking(by, model):
+    check_choice("ranking", by, rankings)
+    if by == "gradcam++" and not isinstance(model, Network):
+        raise ValueError(f"model is {type(model).__name__}; expected a Network, as load_extractor returns, "
+                         f"for ranking by {by}")
+
 def drop_patches(
     images,     # `ImageData` (N)
     ranks,      # as `rank_patches(images, …)` returns
-    patch_keep, # share of each image's cells to keep, in (0, 1]
-):              # bool masks, True = kept, in the shapes of ranks
-    "Masks with the asked number of best-ranked cells. Raises `ValueError` for a share out of range or ranks of other images."
+    patch_keep, # share of each image's cells to keep, 1 − θ, in (0, 1]
+)->np.ndarray|list: # bool masks, True = kept, in the shapes of ranks
+    "Masks with the asked number of best-ranked cells, at least one. Raises `ValueError` for what does not fit."
     check_share("patch_keep", patch_keep)
-    if len(ranks) != len(images): raise ValueError(f"ranks has {len(ranks)} entries for {len(images)} images; expected one each")
+    if len(ranks) != len(images):
+        raise ValueError(f"ranks has {len(ranks)} entries for {len(images)} images; expected one each")
     masks = [r < max(1, round(patch_keep*r.size)) for r in ranks]
     return np.stack(masks) if isinstance(ranks, np.ndarray) else masks
