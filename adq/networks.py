@@ -415,7 +415,7 @@ def wheel_file()->str:
 def read_weights(
     path, # a safetensors file or a torch checkpoint
 )->dict:  # tensors by name
-    "The tensors of a checkpoint; nothing else in it is executed. Raises `ValueError` for a file that cannot be read so."
+    "The tensors of a checkpoint; nothing in it is executed. Raises `ValueError` for a file that cannot be read so."
     try: return clean_state_dict(load_state_dict(str(path), weights_only=True))
     except Exception as e:
         raise ValueError(f"'{path}' is not a file of weights that can be read safely ({type(e).__name__})") from e
@@ -446,7 +446,8 @@ def pretrained_network(
     n_classes,
     size,      # input side in pixels
 )->Network:
-    "A network with weights from elsewhere. Raises `ValueError` for what does not fit, `FileNotFoundError` for what cannot be had."
+    """A network with weights from elsewhere.
+    Raises `ValueError` for what does not fit, `FileNotFoundError` for what cannot be had."""
     if weights == "imagenet":
         try:
             with quiet_hub(): model = build_model(name, n_classes, size, pretrained=True)
