@@ -139,7 +139,7 @@ def _answer(argv):
 
 def main(
     argv=None, # list of words; None = those of the command line
-):             # exit code: 0, 1 where a page of `reproduce` failed, 2 bad input, 130 interrupted, 141 nobody reads
+)->int:        # exit code: 0, 1 where a page of `reproduce` failed, 2 bad input, 130 interrupted, 141 nobody reads
     "The command `adq`."
     _show_any_character()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE") # read as torch is loaded: threads that wait sleep, not spin
@@ -650,7 +650,7 @@ def _add_reproduce_words(p):
     p.add_argument("--force", action="store_true", help="make pages again that are there")
     _add_place_words(p)
 
-def run_reproduce(args):
+def run_reproduce(args)->int: # exit code
     check_choice("page", args.name, ("all", *page_names))
     _check_numbers(args)
     load_settings(args.profile)

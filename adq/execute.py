@@ -7,6 +7,7 @@ __all__ = ['page_names', 'pages_folder', 'import_for_pages', 'import_papermill',
 
 # %% ../nbs/foundations/14_execute.ipynb #d9e47fd7
 import importlib, logging
+from types import ModuleType
 from pathlib import Path
 
 from .settings import package_folder
@@ -22,13 +23,13 @@ def pages_folder()->Path:
 # %% ../nbs/foundations/14_execute.ipynb #6457000d
 def import_for_pages(
     name, # of a module
-):        # the module
+)->ModuleType: # the module
     "A module that pages need. Raises `ValueError` where it is not installed."
     try: return importlib.import_module(name)
     except ModuleNotFoundError as e:
         raise ValueError(f"pages need {e.name}, which is not installed; pip install 'adq[notebooks]'") from None
 
-def import_papermill():
+def import_papermill()->ModuleType:
     "The module papermill. Raises `ValueError` where it is not installed."
     papermill = import_for_pages("papermill")
     logging.getLogger("papermill").setLevel(logging.ERROR) # it warns of settings that the parameters cell does not name

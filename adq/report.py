@@ -148,7 +148,7 @@ def size_factors(
 # %% ../nbs/tools/02_report.ipynb #3f08f070
 def colour_of(
     about, # `Manifest`: what compressed.json tells
-):         # a colour of matplotlib
+)->tuple:  # a colour of matplotlib
     "The colour of a set's method; for a random one that of all data."
     method = about.settings["method"]
     return colours["full" if method == "random" else method]
