@@ -539,7 +539,9 @@ def run_compare(args):
     settings = _profile(args)
     _check_numbers(args)
     check_source(args.source)
-    if args.out is None: return _compare(args, settings)
+    if args.out is None:
+        _compare(args, settings)
+        return
     _check_output(args)
     with locked(args.out, wait=False): _compare(args, settings)
 

@@ -42,7 +42,7 @@ def execute_page(
     parameters,     # dict for its `parameters` cell
     progress=False,
     **metadata,     # kept in it, to be known by later
-):                  # the executed notebook (`nbformat`), as the file has it
+)->object:          # the executed notebook (`nbformat`), as the file has it
     "Execute a page. Raises papermill's `PapermillExecutionError` where a cell fails."
     from traitlets.config import Config # comes with papermill, like nbformat
     import nbformat

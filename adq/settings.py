@@ -195,7 +195,7 @@ def load_settings(
 # %% ../nbs/foundations/00_settings.ipynb #d91620cf
 def pick_device(
     device="auto", # "auto", "cpu", "cuda", "cuda:1", or a `torch.device`
-)->"torch.device":
+)->object:    # `torch.device`
     "The device to compute on. Raises `ValueError` for a name torch does not know or a GPU that is not there."
     import torch
     if str(device) == "auto": device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -231,7 +231,7 @@ def share_memory(
 @contextlib.contextmanager
 def torchrun(
     device="auto", # as `pick_device` takes it
-)->Iterator["torch.device"]: # the one of this process
+)->Iterator[object]: # the one of this process
     "Within the block the processes that torchrun started work together. A single process only picks its device."
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         yield pick_device(device)

@@ -65,7 +65,8 @@ def test_difficulty_leaves_out_the_hardest_and_is_drawn_from_again(tmp_path, dig
     ("herding", dict(keep=0.2), "method 'herding' chooses once"),
     ("ccs-probe", dict(method="adq"), "cannot be drawn from 'ccs-probe'"),
     ("dq", dict(method="adq"), "which has no scores"), ("dq", dict(method="random"), "expected adq or dq"),
-    ("dq", dict(n_bins=5), "'n_bins' cannot be changed"), ("dq", dict(patch_keep=0.5), "no network to rank patches by")])
+    ("dq", dict(n_bins=5), "'n_bins' cannot be changed"),
+    ("dq", dict(patch_keep=0.5), "no network to rank patches by")])
 def test_draws_that_cannot_be(digits, small, method, changes, words):
     chosen = compress(method=method, features=small.embedding, labels=digits.labels)
     with pytest.raises(ValueError, match=words): chosen.resample(**changes)
