@@ -291,7 +291,7 @@ def show(self:ImageData,
     indices = range(min(20, len(self))) if indices is None else indices
     tiles = [self.images[int(i)].cpu() for i in indices]
     ax = ax or plt.subplots(figsize=(columns*.7, -(-len(tiles)//columns)*.75))[1]
-    ax.imshow(_grid(tiles, columns))
+    ax.imshow(_grid(tiles, columns), interpolation="nearest") # small pixels stay squares
     ax.set_axis_off()
     ax.set_title(title or "", fontsize=9, loc="left")
     return ax

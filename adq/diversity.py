@@ -56,7 +56,7 @@ def contrastive_loss(
     negative = (z @ z.T/temperature).fill_diagonal_(-math.inf)
     return (torch.logaddexp(positive, negative.logsumexp(1)) - positive).mean()
 
-# %% ../nbs/method/04_diversity.ipynb #b789168e
+# %% ../nbs/method/04_diversity.ipynb #dfc0fde3
 def train_discriminator(
     x,               # float (n, D): encoded images; or anything with a shape and a device whose rows are such
     x_plus,          # float (n, D): their encoded positive views
@@ -121,7 +121,7 @@ def diversity_score(
     views = (_Standardised(f, everyone, *as_it_is, device) for f in (x, x_plus))
     return _score(*views, temperature, epochs, seed, variant)
 
-# %% ../nbs/method/04_diversity.ipynb #33278abb
+# %% ../nbs/method/04_diversity.ipynb #b0e639ed
 def _score(x, x_plus, temperature=0.07, epochs=10, seed=0, variant="paper"):
     check_choice("variant", variant, ("paper", "authors"))
     check_positive("temperature", temperature)
@@ -161,7 +161,7 @@ class _Standardised:
             raise ValueError("features or views have a value that is not finite; expected finite numbers")
         return torch.from_numpy(x).to(self.device)
 
-# %% ../nbs/method/04_diversity.ipynb #d9930f4b
+# %% ../nbs/method/04_diversity.ipynb #b946a789
 def moments(
     features, # float (N, D), may be memory-mapped
 )->tuple:     # pair of float32 (D,)
@@ -181,7 +181,7 @@ def score_bin(
     "DS of one bin, standardised by the scale."
     return _score(*(_Standardised(f, np.asarray(indices), *scale, device) for f in (features, views)), **options)
 
-# %% ../nbs/method/04_diversity.ipynb #20e55605
+# %% ../nbs/method/04_diversity.ipynb #bdb6b4bb
 def diversity(
     features,        # float (N, D) of all images, may be memory-mapped
     views,           # float (N, D) of their positive views, the same

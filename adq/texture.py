@@ -34,7 +34,7 @@ def grey(
     if pixels.shape[1] == 1: return pixels[:, 0].float()/255
     return torch.einsum("nchw,c->nhw", pixels.float(), _luma.to(pixels.device))/255
 
-# %% ../nbs/method/03_texture.ipynb #64e135b1
+# %% ../nbs/method/03_texture.ipynb #7c6070ea
 def _check_pixels(images, patch):
     check_whole("patch", patch, 2)
     pixels = torch.as_tensor(images)
@@ -53,7 +53,7 @@ def _level(pixels, patch, variant):
     x, y = sobel(patches)
     return torch.hypot(x, y).view(n, -1).mean(1, dtype=torch.float64)
 
-# %% ../nbs/method/03_texture.ipynb #f928ca0e
+# %% ../nbs/method/03_texture.ipynb #45ee678a
 def images_at_once(
     shape, # (C, H, W)
 )->int:
