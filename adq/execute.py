@@ -10,7 +10,7 @@ import importlib, logging
 from types import ModuleType
 from pathlib import Path
 
-from .settings import package_folder
+from .settings import check_choice, package_folder
 
 # %% ../nbs/foundations/14_execute.ipynb #d3299257
 page_names = ("figure2", "evidence", "selections", "table3", "readings", "controls", "bin_value",
@@ -43,7 +43,10 @@ def execute_page(
     progress=False,
     **metadata,     # kept in it, to be known by later
 )->object:          # the executed notebook (`nbformat`), as the file has it
-    "Execute a page. Raises papermill's `PapermillExecutionError` where a cell fails."
+    """Execute a page. Raises `ValueError` for a parameter that it does not take, papermill's `PapermillExecutionError`
+    where a cell fails."""
+    known = import_papermill().inspect_notebook(str(pages_folder()/f"{name}.ipynb"))
+    for key in parameters: check_choice(f"parameter of page {name}", key, list(known))
     from traitlets.config import Config # comes with papermill, like nbformat
     import nbformat
     quiet = Config(KernelManager=dict(transport_encryption="auto")) # or a kernel warns about plain TCP on each page
