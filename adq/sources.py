@@ -210,7 +210,7 @@ def photographs(
 )->ImageData: # uint8 (3, 32, 32)
     "The sample photographs, 1,000 images of CIFAR-10 in a JPEG-recompressed copy."
     images = parquet_images(package_folder(), [package_folder()/"photos.parquet"], "all")
-    images.source = "photos"
+    images.source, images.columns = "photos", {} # whose columns nobody has to name
     return split_images(images, split)
 
 # %% ../nbs/foundations/05_sources.ipynb #9d6071d8
