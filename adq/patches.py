@@ -112,9 +112,16 @@ def check_explainable(
         except Exception as e: # whatever a network raises that was not made for this
             raise ValueError(_unexplained.format(name=name, why=" ".join(str(e).split())[:100])) from e
 
-# %% ../nbs/method/06_patches.ipynb #55cf3ca2
+# %% ../nbs/method/06_patches.ipynb #a506dc41
 rankings = "gradcam++", "texture", "random"
 
+def _check_ranking(by, model):
+    check_choice("ranking", by, rankings)
+    if by == "gradcam++" and not isinstance(model, Network):
+        raise ValueError(f"model is {type(model).__name__}; expected a Network, as load_extractor returns, "
+                         f"for ranking by {by}")
+
+# %% ../nbs/method/06_patches.ipynb #55cf3ca2
 def _texture(pixels): return torch.hypot(*sobel(grey(pixels)))
 
 def _score_batches(images, model, by, batch_size):
@@ -163,12 +170,6 @@ def rank_patches(
     return np.stack(ranks) if (sizes == sizes[0]).all() else ranks
 
 # %% ../nbs/method/06_patches.ipynb #42a7233e
-def _check_ranking(by, model):
-    check_choice("ranking", by, rankings)
-    if by == "gradcam++" and not isinstance(model, Network):
-        raise ValueError(f"model is {type(model).__name__}; expected a Network, as load_extractor returns, "
-                         f"for ranking by {by}")
-
 def drop_patches(
     images,     # `ImageData` (N)
     ranks,      # as `rank_patches(images, …)` returns

@@ -8,11 +8,10 @@ __all__ = ['difficulty_of', 'method_bins', 'draw', 'image_share', 'choose']
 # %% ../nbs/method/05c_selections.ipynb #89bd7421
 import numpy as np
 
-from .bins import graphcut_select
 from .coresets import coreset, ways
 from .difficulty import beta_order, dual, el2n, forgetting, hard_margin, leave_out_share, score_bins
 from .methods import methods
-from .sampling import class_budgets, class_quotas, first_of_each, quotas, sample_bins
+from .sampling import class_quotas, first_of_each, quotas, sample_bins
 
 # %% ../nbs/method/05c_selections.ipynb #9a5088e0
 def difficulty_of(
@@ -25,9 +24,6 @@ def difficulty_of(
 def _ordered(method, labels, share, difficulty, dynamics, embedding, seed):
     "The sample of a ranking: the share of every class that it puts first."
     if method in ways: return coreset(method, embedding, labels, share)
-    if method == "graphcut":
-        sizes = np.unique(np.zeros(len(embedding)) if labels is None else labels, return_counts=True)[1]
-        return graphcut_select(embedding, labels, class_budgets(sizes, share))
     if method == "dual": order = beta_order(difficulty, dynamics.probability.mean(0), share, seed)
     else: order = np.lexsort((np.random.default_rng(seed).random(len(difficulty)), -difficulty)) # ties by chance
     return first_of_each(order, labels, share)
