@@ -32,11 +32,21 @@ def test_without_ray(capsys, tmp_path, monkeypatch):
     assert capsys.readouterr().err == said
 
 
+def start_ray(tries=4):
+    "Ray gives itself 30 seconds to start, which a busy machine may not be able to."
+    how = dict(address="local", num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    for left in reversed(range(tries)):
+        try: return ray.init(**how)
+        except Exception as e:
+            ray.shutdown()
+            if not left or "timed out during startup" not in str(e): raise
+
+
 @pytest.fixture(scope="module")
 def two_workers():
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    ray.init(address="local", num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    start_ray()
     yield
     ray.shutdown()
     torch.set_num_threads(threads)
