@@ -10,31 +10,37 @@ from contextlib import contextmanager
 
 import matplotlib.pyplot as plt, seaborn as sns
 
+from .methods import methods
+
 # %% ../nbs/foundations/13_look.ipynb #6677d67f
 _safe, _more = sns.color_palette("colorblind"), sns.color_palette("husl", 10)
-_looks = { # method: title, colour, marker
-    "random":            ("random",               _safe[7],        "o"),
-    "graphcut":          ("GraphCut",             _safe[5],        "D"),
-    "dm":                ("DM",                   _safe[2],        "s"),
-    "dq":                ("DQ",                   _safe[0],        "o"),
-    "rs":                ("RS only",              _safe[4],        "v"),
-    "ds":                ("DS only",              _safe[9],        "v"),
-    "adq":               ("ADQ",                  _safe[3],        "^"),
-    "adq-zscore":        ("ADQ, z-score",         _safe[1],        "o"),
-    "adq-twice":         ("ADQ, twice",           _safe[8],        "s"),
-    "released":          ("released",             _safe[6],        "X"),
-    "full":              ("all data",             (0.3, 0.3, 0.3), "*"),
-    "ccs":               ("CCS",                  _more[0],        "P"),
-    "ccs-probe":         ("CCS, probe",           _more[1],        "h"),
-    "herding":           ("herding",              _more[2],        "p"),
-    "k-center":          ("k-center",             _more[3],        "d"),
-    "facility-location": ("facility location",    _more[4],        "H"),
-    "el2n":              ("EL2N",                 _more[5],        "<"),
-    "forgetting":        ("forgetting",           _more[6],        ">"),
-    "dual":              ("DUAL",                 _more[7],        "8"),
-    "dq-kept":           ("DQ, hardest left out", _more[8],        "d"),
-    "adq-ccs":           ("CCS, quotas by IS",    _more[9],        "p")}
-titles, colours, markers = ({name: line[k] for name, line in _looks.items()} for k in range(3))
+_looks = { # method: colour, marker
+    "random":            (_safe[7],        "o"),
+    "graphcut":          (_safe[5],        "D"),
+    "dm":                (_safe[2],        "s"),
+    "dq":                (_safe[0],        "o"),
+    "rs":                (_safe[4],        "v"),
+    "ds":                (_safe[9],        "v"),
+    "adq":               (_safe[3],        "^"),
+    "adq-zscore":        (_safe[1],        "o"),
+    "adq-twice":         (_safe[8],        "s"),
+    "released":          (_safe[6],        "X"),
+    "full":              ((0.3, 0.3, 0.3), "*"),
+    "ccs":               (_more[0],        "P"),
+    "ccs-probe":         (_more[1],        "h"),
+    "herding":           (_more[2],        "p"),
+    "k-center":          (_more[3],        "d"),
+    "facility-location": (_more[4],        "H"),
+    "el2n":              (_more[5],        "<"),
+    "forgetting":        (_more[6],        ">"),
+    "dual":              (_more[7],        "8"),
+    "dq-kept":           (_more[8],        "d"),
+    "adq-ccs":           (_more[9],        "p")}
+_others = {"dm": "DM", "rs": "RS only", "ds": "DS only", "adq-zscore": "ADQ, z-score", "adq-twice": "ADQ, twice",
+           "released": "released", "full": "all data", "dq-kept": "DQ, hardest left out",
+           "adq-ccs": "CCS, quotas by IS"} # that only the pages have
+titles = {name: methods[name].title if name in methods else _others[name] for name in _looks}
+colours, markers = ({name: line[k] for name, line in _looks.items()} for k in range(2))
 
 # %% ../nbs/foundations/13_look.ipynb #2280fcb8
 @contextmanager

@@ -13,9 +13,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING: import torch # which takes a second, so the functions that use it import it
 
 # %% ../nbs/foundations/00_settings.ipynb #96d07cac
 def check_whole(
