@@ -7,7 +7,6 @@ __all__ = ['main', 'run_compress', 'run_info', 'run_report', 'run_train', 'run_c
 
 # %% ../nbs/evidence/08_cli.ipynb #a09f050b
 import argparse, contextlib, io, os, re, shlex, shutil, sys, time, warnings
-from dataclasses import fields
 from pathlib import Path
 
 try: import resource
@@ -18,8 +17,8 @@ from .execute import page_names
 from .folders import check_new, locked, new_folder, work_folder
 from .manifest import codecs, read_manifest, readable_size, strict_json, verify
 from .methods import methods
-from .settings import (Settings, check_choice, check_share, check_source, check_whole, load_settings,
-                          named_sources, parse_setting, recipe_names)
+from .settings import (check_choice, check_share, check_source, check_whole, load_settings, named_sources,
+                          parse_setting, recipe_names, setting_names)
 
 # %% ../nbs/evidence/08_cli.ipynb #16c00003
 class _Help(argparse.RawDescriptionHelpFormatter):
@@ -158,7 +157,7 @@ _training = "model", "epochs", "batch_size", "lr", "weight_decay", "flip", "reci
 
 def _profile(args):
     "The settings of the profile, with the options that were given in place of its values."
-    given = {f.name: getattr(args, f.name, None) for f in fields(Settings) if f.name not in ("profile", "source")}
+    given = {name: getattr(args, name, None) for name in setting_names if name != "source"}
     changes = {name: [value] if name == "keep" else value for name, value in given.items() if value is not None}
     return load_settings(args.profile, changes=changes)
 
@@ -622,11 +621,11 @@ def _read_seconds(text):
 
 def _read_changes(texts):
     "KEY=VALUE pairs: settings in their types, numbers that pages take, and any other as text."
-    changes, settings = {}, {f.name for f in fields(Settings)} - {"profile"}
+    changes = {}
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals: raise ValueError(f"-p {text} is not of the form KEY=VALUE")
-        if key in settings: value = parse_setting(key, value)
+        if key in setting_names: value = parse_setting(key, value)
         elif key in ("run_seconds", "minutes"):
             try: value = float(value)
             except ValueError: raise ValueError(f"-p {text}: expected a number") from None

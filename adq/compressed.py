@@ -101,10 +101,11 @@ def drawn(self:Compressed,
 # %% ../nbs/method/06b_compressed.ipynb #f8f6e23a
 def _why_not(chosen, changes, settings):
     "Why these bins do not give the sample that is asked for; None where they do."
-    was, method, similar = chosen.settings["method"], settings["method"], ("adq", "dq")
+    was, method = chosen.settings["method"], settings["method"]
+    similar = [name for name, m in methods.items() if m.bins == "similarity"]
     if was == "random" != method: return "a random sample has no bins to draw from; compress with 'adq' or 'dq' first"
     if was in similar and method not in similar:
-        return f"method '{method}' cannot be drawn from bins of similarity; expected adq or dq"
+        return f"method '{method}' cannot be drawn from bins of similarity; expected {' or '.join(similar)}"
     if was not in similar and was != method:
         return f"method '{method}' cannot be drawn from '{was}'; compress with it first"
     if methods[method].bins == "order": return f"method '{method}' chooses once, without a draw; compress again"

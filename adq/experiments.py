@@ -100,7 +100,8 @@ def _reconstructor_identity(text):
     return content_hash(text) if is_path else text
 
 # %% ../nbs/evidence/03_experiments.ipynb #d0851341
-_binning, _scoring = ("extractor", "n_bins", "flip"), ("extractor", "n_bins", "patch", "temperature", "flip")
+_binning = "extractor", "n_bins", "flip", "compile"
+_scoring = *_binning, "patch", "temperature"
 _dropping, _recipe = ("drop", "reconstruct"), ("model", "epochs", "batch_size", "lr", "weight_decay", "flip", "recipe")
 _weighing = "rs", "ds", "adq", "adq-zscore", "adq-twice" # methods that weigh scores by α
 _parts = {
@@ -179,11 +180,17 @@ def _drawn_seed(e):
     "That of the extractor; pretrained ones are the same in all seeds."
     return e.seed if Extractor.parse(e.extractor).weights.startswith("self:") else 0
 
+def _encoder(e, images, device, **how):
+    "The extractor of `e`."
+    how = dict(seed=e.seed) | how
+    return load_extractor(e.extractor, images, device=device, flip=e.flip, compile=bool(e.compile), **how)
+
 def _embedded(e, images, folder, device):
     "Embedding by the extractor of `e`, and its seconds."
-    made = Experiment("features", _drawn_seed(e), extractor=e.extractor, flip=e.flip, noise=e.noise)
+    same = {name: getattr(e, name) for name in ("extractor", "flip", "compile", "noise")}
+    made = Experiment("features", _drawn_seed(e), **same)
     def encode():
-        network = load_extractor(e.extractor, images, device=device, flip=e.flip, seed=made.seed)
+        network = _encoder(e, images, device, seed=made.seed)
         return extract_features(images, network, returns="pooled", device=device)[:, :network.model.num_features]
     def make():
         embedding, seconds = _with_seconds(encode)
@@ -192,7 +199,8 @@ def _embedded(e, images, folder, device):
 
 def _binned(e, images, folder, device):
     "Bins and embedding by which DQ chooses, as `_scored` has them, and seconds."
-    made = Experiment("bins", _drawn_seed(e), extractor=e.extractor, n_bins=e.n_bins, flip=e.flip, noise=e.noise)
+    same = {name: getattr(e, name) for name in (*_binning, "noise")}
+    made = Experiment("bins", _drawn_seed(e), **same)
     encoded = _embedded(e, images, folder, device)
     def make():
         bins, seconds = _with_seconds(lambda: graphcut_bins(encoded["embedding"], images.labels, e.n_bins))
@@ -212,7 +220,7 @@ def _watched(e, images, folder, device):
 # %% ../nbs/evidence/03_experiments.ipynb #8dbaa3da
 def _score_anew(e, bins, images, device):
     "RS and DS of bins that are not those of `e`."
-    network = load_extractor(e.extractor, images, device=device, flip=e.flip, seed=e.seed)
+    network = _encoder(e, images, device)
     encoded = extract_features(images, network, returns="pooled", device=device)
     views = extract_features(images, network, returns="pooled", transform=augment_view, seed=e.seed, device=device)
     rs = representativeness(texture_level(images, e.patch), bins)
@@ -236,8 +244,7 @@ added = 0.02 # of all images, that dq+bins adds to DQ's sample
 def _given(e, images, folder, device, settings):
     "What the method of `e` chooses by, and the seconds that it takes to have."
     if e.method in _scored_by:
-        of_profile = replace(e, **{name: getattr(settings, name) for name in _scoring})
-        scored = _scored(of_profile, images, folder, device)
+        scored = _scored(experiment(settings, kind="scores", seed=e.seed), images, folder, device)
         spent, stages = json.loads(str(scored["seconds"])), ("extractor", "features", "bins", *_scored_by[e.method])
         return dict(scored, bins=_bins_of(scored)), sum(spent[stage] for stage in stages)
     given, spent = {}, 0.0
@@ -306,9 +313,8 @@ def _select(e, images, folder, device, settings):
 # %% ../nbs/evidence/03_experiments.ipynb #96549719
 def _masks(e, images, indices, folder, device):
     "Which patches are kept, and seconds of ranking them by the extractor that made the bins."
-    extractor, seconds = Experiment("extractor", e.seed, extractor=e.extractor, flip=e.flip), {}
-    trained = _computed(folder, extractor, images, "pt")
-    network = load_extractor(e.extractor, images, device=device, flip=e.flip, seed=e.seed, trained=trained)
+    made = Experiment("extractor", e.seed, extractor=e.extractor, flip=e.flip, compile=e.compile)
+    network, seconds = _encoder(e, images, device, trained=_computed(folder, made, images, "pt")), {}
     masks = patch_masks(images, indices, network, dict(patch_keep=1 - e.drop, cell=None, seed=e.seed), seconds)
     return masks, sum(seconds.values())
 
@@ -457,6 +463,14 @@ def _made_on(device):
     return dict(device=torch.cuda.get_device_name(device) if device.type == "cuda" else threads,
                 precision=_precision(device), commit=_commit(), versions=versions)
 
+def _beside(folder, device):
+    "`_made_on`. Raises `ValueError` where runs of this device would be no pairs of those in the store."
+    made_on = _made_on(device)
+    for other in {row.get("precision") for row in read_rows(folder)} - {None, made_on["precision"]}:
+        raise ValueError(f"the runs in {folder} were made in {other}, and this device trains in {made_on['precision']}, "
+                         "so they would be no pairs; expected another folder")
+    return made_on
+
 # %% ../nbs/evidence/03_experiments.ipynb #16d9acd9
 @functools.lru_cache(maxsize=2)
 def _train_and_test(source, data_root):
@@ -488,7 +502,7 @@ def _work(experiments, folder, source, data_root, settings, device, threads=None
             try:
                 with locked(folder/"computed"/f"{key}.run", wait=False):
                     if not any(row["key"] == key for row in read_rows(folder)):
-                        made_on, begun = made_on or _made_on(device), True
+                        made_on, begun = made_on or _beside(folder, device), True
                         results = run(e, images, test, folder, settings, device)
                         append_row(folder, _row(e, key, images.source, data, results, made_on))
                     report()

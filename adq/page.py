@@ -6,7 +6,7 @@
 __all__ = ['Page']
 
 # %% ../nbs/evidence/05a_page.ipynb #a9f38244
-from dataclasses import KW_ONLY, dataclass, field, fields
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 
 import matplotlib.pyplot as plt, pandas as pd
@@ -14,11 +14,9 @@ import matplotlib.pyplot as plt, pandas as pd
 from .experiments import page_runs, sweep
 from .figures import caption, save_figure, save_table
 from .folders import write_aside
-from .settings import Settings, check_choice, load_settings
+from .settings import check_choice, load_settings, setting_names
 
 # %% ../nbs/evidence/05a_page.ipynb #74dee479
-_settings = tuple(f.name for f in fields(Settings) if f.name != "profile")
-
 @dataclass
 class Page:
     "One page. Raises `ValueError` for a change that is no setting."
@@ -34,7 +32,7 @@ class Page:
     stored: bool = False   # run nothing, show what the store holds
 
     def __post_init__(self):
-        for name in self.changes: check_choice("setting", name, _settings)
+        for name in self.changes: check_choice("setting", name, setting_names)
         self.settings = load_settings(self.profile, changes=self.changes)
         self.out, self.data = Path(self.out_dir or self.profile), self.data or self.settings.source
 

@@ -7,7 +7,7 @@ __all__ = ['index_page', 'reproduce']
 
 # %% ../nbs/evidence/07_pages.ipynb #b235ee47
 import hashlib, json, math, re, time
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -17,8 +17,8 @@ from .claims import words
 from .execute import execute_page, import_papermill, page_names, page_parameters, page_path
 from .experiments import by_value, find_rows, imagenet_store, page_runs, read_rows, sweep
 from .folders import write_aside
-from .settings import (Settings, check_choice, check_positive, check_whole, load_settings, package_folder,
-                          pick_device)
+from .settings import (Settings, check_choice, check_positive, check_whole, load_settings, package_folder, pick_device,
+                          setting_names)
 
 # %% ../nbs/evidence/07_pages.ipynb #8c8ef4ef
 _head = """<!doctype html>
@@ -209,12 +209,11 @@ def index_page(
 
 # %% ../nbs/evidence/07_pages.ipynb #48ca8d27
 _arguments = {"profile", "out_dir", "changes", "data_root", "jobs", "device", "stored"} # have arguments of their own
-_setting_names = {f.name for f in fields(Settings)} - {"profile"}
 
 def _own_parameters(name): return {*page_parameters(name)} - _arguments # settings aside, too
 
 def _check_changes(changes, names):
-    known = _setting_names.union(*map(_own_parameters, names))
+    known = {*setting_names}.union(*map(_own_parameters, names))
     for key in changes:
         if key in known: continue
         raise ValueError(f"parameter '{key}' is unknown; expected one of {', '.join(sorted(known))}")
@@ -247,7 +246,7 @@ def _made_of(name, asked):
 def _parameters(name, asked):
     "What papermill hands to a page. One that shows runs makes none itself."
     plain = {k: list(v) if isinstance(v, tuple) else v for k, v in asked.changes.items()}
-    changes = {k: v for k, v in plain.items() if k in _setting_names}
+    changes = {k: v for k, v in plain.items() if k in setting_names}
     own = {k: v for k, v in plain.items() if k in _own_parameters(name)}
     if name in page_runs: own["stored"] = True
     return dict(profile=asked.profile, out_dir=str(asked.out), changes=changes, data_root=asked.data_root, **own)

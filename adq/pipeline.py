@@ -33,7 +33,8 @@ def _features(asked, stage):
     if asked.encodes or asked.patch_keep < 1:
         with timed(stage.seconds, "extractor"):
             network = load_extractor(asked.extractor, images, device=asked.device, flip=asked.flip, seed=asked.seed,
-                                     trained=stage.file("extractor", "pt"), progress=asked.progress)
+                                     compile=asked.compile, trained=stage.file("extractor", "pt"),
+                                     progress=asked.progress)
     stage.made_from |= asked.features_made_from
     if asked.encodes:
         encode = lambda out: asked.where.extract_features(images, network, out=out, **asked.encoding)

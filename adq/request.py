@@ -64,6 +64,7 @@ class Request:
         patch=32,                    # patch side L of the texture level, in pixels
         temperature=0.07,            # τ of the diversity score
         flip=True,                   # mirror images when the extractor trains itself
+        compile=False,               # let torch compile that training: see `adq.networks.fit`
         features=None,               # numbers (N, D) to make the bins by, in place of the extractor's
         labels=None,                 # (N,) numbers or names of classes where there are no images; None = one class
         representativeness=None,     # RS of one's own: float (N,), averaged over each bin, or a function of the bins
@@ -184,7 +185,8 @@ def stages(self:Request)->Stages:
     "The stages of this call: nothing made yet."
     if self.work is None or self.images is None: return Stages()
     devices, made = {pick_device(self.device).type, self.where.pick_device(self.device).type}, self.settings
-    return Stages(self.work, images=self.images.fingerprint(), extractor=Extractor.parse(self.extractor).identity(),
+    compiled = dict(compile=True) if self.compile else {}
+    return Stages(self.work, **compiled, images=self.images.fingerprint(), extractor=Extractor.parse(self.extractor).identity(),
                   flip=made["flip"], seed=made["seed"], device=" ".join(sorted(devices)), made_by=made_by())
 
 @patch(as_prop=True)

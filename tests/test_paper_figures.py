@@ -14,7 +14,8 @@ stored = [name for name in of_rows if (pages/"laptop"/f"{name}.ipynb").exists()]
 
 def test_benchmark(tmp_path):
     small = dict(source="digits", extractor="resnet18_narrow/self:1", images=200, repeats=1, largest=400, samples=300,
-                 checked=50, hard=400, sizes=[300, 600, 9000], larger=[1200], dimensions=[16, 32])
+                 checked=50, hard=400, sizes=[300, 600, 9000], larger=[1200], dimensions=[16, 32],
+                 sides=[8])
     papermill.execute_notebook(pages/"benchmark.ipynb", tmp_path/"benchmark.ipynb", small, cwd=pages,
                                progress_bar=False)
 
