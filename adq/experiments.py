@@ -467,8 +467,8 @@ def _beside(folder, device):
     "`_made_on`. Raises `ValueError` where runs of this device would be no pairs of those in the store."
     made_on = _made_on(device)
     for other in {row.get("precision") for row in read_rows(folder)} - {None, made_on["precision"]}:
-        raise ValueError(f"the runs in {folder} were made in {other}, and this device trains in {made_on['precision']}, "
-                         "so they would be no pairs; expected another folder")
+        raise ValueError(f"the runs in {folder} were made in {other}, and this device trains in "
+                         f"{made_on['precision']}, so they would be no pairs; expected another folder")
     return made_on
 
 # %% ../nbs/evidence/03_experiments.ipynb #16d9acd9

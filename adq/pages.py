@@ -17,8 +17,8 @@ from .claims import words
 from .execute import execute_page, import_papermill, page_names, page_parameters, page_path
 from .experiments import by_value, find_rows, imagenet_store, page_runs, read_rows, sweep
 from .folders import write_aside
-from .settings import (Settings, check_choice, check_positive, check_whole, load_settings, package_folder, pick_device,
-                          setting_names)
+from .settings import (Settings, check_choice, check_positive, check_whole, load_settings, package_folder,
+                          pick_device, setting_names)
 
 # %% ../nbs/evidence/07_pages.ipynb #8c8ef4ef
 _head = """<!doctype html>

@@ -63,8 +63,7 @@ class Request:
         dynamics="convnet7/self:12", # name/self:E@size: the network whose training is watched, where one is
         patch=32,                    # patch side L of the texture level, in pixels
         temperature=0.07,            # τ of the diversity score
-        flip=True,                   # mirror images when the extractor trains itself
-        compile=False,               # let torch compile that training: see `adq.networks.fit`
+        flip=True, compile=False,    # of the extractor's training of itself: mirror images; let torch compile it
         features=None,               # numbers (N, D) to make the bins by, in place of the extractor's
         labels=None,                 # (N,) numbers or names of classes where there are no images; None = one class
         representativeness=None,     # RS of one's own: float (N,), averaged over each bin, or a function of the bins
@@ -185,9 +184,9 @@ def stages(self:Request)->Stages:
     "The stages of this call: nothing made yet."
     if self.work is None or self.images is None: return Stages()
     devices, made = {pick_device(self.device).type, self.where.pick_device(self.device).type}, self.settings
-    compiled = dict(compile=True) if self.compile else {}
-    return Stages(self.work, **compiled, images=self.images.fingerprint(), extractor=Extractor.parse(self.extractor).identity(),
-                  flip=made["flip"], seed=made["seed"], device=" ".join(sorted(devices)), made_by=made_by())
+    by = dict(made_by=made_by()) | (dict(compile=True) if self.compile else {})
+    return Stages(self.work, images=self.images.fingerprint(), extractor=Extractor.parse(self.extractor).identity(),
+                  flip=made["flip"], seed=made["seed"], device=" ".join(sorted(devices)), **by)
 
 @patch(as_prop=True)
 def features_made_from(self:Request)->dict: # as `adq.stages.Stages` takes it
