@@ -6,7 +6,7 @@
 __all__ = ['page_names', 'pages_folder', 'page_path', 'import_for_pages', 'import_papermill', 'page_parameters', 'execute_page']
 
 # %% ../nbs/foundations/14_execute.ipynb #d9e47fd7
-import importlib, logging
+import importlib, logging, os, re
 from types import ModuleType
 from pathlib import Path
 
@@ -47,6 +47,15 @@ def page_parameters(
     "What a page takes, by its `parameters` cell."
     return list(import_papermill().inspect_notebook(str(page_path(name))))
 
+# %% ../nbs/foundations/14_execute.ipynb #8bc3bb5b
+def _moved(text, place):
+    "Markdown of a page with its links to other files as they are from another folder."
+    def follow(link):
+        to, mark, anchor = link[1].partition("#")
+        if not to or re.match("[a-z]+:|/", to): return link[0]
+        return f"]({os.path.relpath(pages_folder()/to, place)}{mark}{anchor})"
+    return re.sub(r"\]\(([^)\s]+)\)", follow, text)
+
 # %% ../nbs/foundations/14_execute.ipynb #9a5fc9fe
 def execute_page(
     name,           # of a notebook in `paper_figures/`
@@ -67,5 +76,7 @@ def execute_page(
     page = nbformat.read(path, 4)
     page.metadata.papermill.update(input_path=f"{name}.ipynb", output_path=f"{name}.ipynb")
     page.metadata.update(metadata)
+    for cell in page.cells:
+        if cell.cell_type == "markdown": cell.source = _moved(cell.source, Path(path).resolve().parent)
     nbformat.write(page, path)
     return page

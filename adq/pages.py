@@ -14,7 +14,7 @@ import pandas as pd
 from jinja2 import Environment
 
 from .claims import words
-from .execute import execute_page, import_papermill, page_names, page_parameters, page_path
+from .execute import execute_page, import_for_pages, import_papermill, page_names, page_parameters, page_path
 from .experiments import by_value, find_rows, imagenet_store, page_runs, read_rows, sweep
 from .folders import write_aside
 from .settings import (Settings, check_choice, check_positive, check_whole, load_settings, package_folder,
@@ -113,10 +113,10 @@ _body = """
 {% endif %}
 {% if pages %}
 <h2>Executed pages</h2>
-<p>Text, tables and figures together, as notebooks; JupyterLab opens them.</p>
+<p>Text, code, tables and figures together, as web pages, and as notebooks for JupyterLab.</p>
 <ul>
 {% for name, p in pages.items() %}
-<li>{{ links(name, ["ipynb"]) }} <b>{{ p.title }}.</b> {{ p.subtitle }} <small>{{ p.made }}</small></li>
+<li>{{ links(name, ["html", "ipynb"]) }} <b>{{ p.title }}.</b> {{ p.subtitle }} <small>{{ p.made }}</small></li>
 {% endfor %}
 </ul>
 {% endif %}
@@ -253,18 +253,19 @@ def _parameters(name, asked):
 
 # %% ../nbs/evidence/07_pages.ipynb #7bd9abe2
 def _is_made(path, parameters, fingerprint):
-    if not path.exists(): return False
+    if not (path.exists() and path.with_suffix(".html").exists()): return False
     metadata = json.loads(path.read_text(encoding="utf-8"))["metadata"]
     return metadata.get("adq") == fingerprint and metadata["papermill"]["parameters"] == parameters
 
 def _execute(name, out, parameters, fingerprint):
-    "Execute one page on the store. A page that fails is kept beside the one before."
-    failed = out/f"{name}.failed.ipynb"
+    "Execute one page on the store, as a notebook and for a browser. One that fails is kept beside the one before."
+    failed, web_page = out/f"{name}.failed.ipynb", import_for_pages("adq.webpage").web_page
     with write_aside(out/f"{name}.ipynb") as aside:
-        try: execute_page(name, aside, parameters, adq=fingerprint)
+        try: page = execute_page(name, aside, parameters, adq=fingerprint)
         except import_papermill().PapermillExecutionError as e:
             aside.replace(failed)
             raise RuntimeError(f"cell {e.exec_count}: {e.ename}: {' '.join(e.evalue.split())} (see {failed})") from e
+    with write_aside(out/f"{name}.html") as aside: aside.write_text(web_page(page, out), encoding="utf-8")
     failed.unlink(missing_ok=True)
 
 def _make_page(name, asked, force, needs_a_run):
