@@ -919,6 +919,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                              'adq.webpage._Renderer.link': ('foundations/webpage.html#_renderer.link', 'adq/webpage.py'),
                              'adq.webpage._beside': ('foundations/webpage.html#_beside', 'adq/webpage.py'),
                              'adq.webpage._dangling': ('foundations/webpage.html#_dangling', 'adq/webpage.py'),
+                             'adq.webpage._folded': ('foundations/webpage.html#_folded', 'adq/webpage.py'),
                              'adq.webpage._page_of': ('foundations/webpage.html#_page_of', 'adq/webpage.py'),
                              'adq.webpage._readable': ('foundations/webpage.html#_readable', 'adq/webpage.py'),
                              'adq.webpage._title': ('foundations/webpage.html#_title', 'adq/webpage.py'),

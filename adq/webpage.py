@@ -71,7 +71,7 @@ table { border-collapse: collapse; font-size: 0.85rem; display: block; overflow-
         overflow-wrap: normal; }
 th, td { padding: 0.2rem 0.8rem 0.2rem 0; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top; }
 math[display=block] { margin: 1rem 0; overflow-x: auto; max-width: 100%; }
-.prompt { display: none; }
+.prompt { display: none; } summary { cursor: pointer; color: #0b5cad; font-family: system-ui, sans-serif; }
 """
 _document = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -89,6 +89,14 @@ def _readable(cell):
     cell.source = re.sub(r"^#\|.*\n?", "", cell.source, flags=re.M)
     return cell
 
+def _folded(cell):
+    "A cell; one that nbdev folds, such as a solution, with what opens and closes around it."
+    if not re.search(r"^#\| *code-fold: *true", cell.source, re.M): return [cell]
+    summary = re.search(r'^#\| *code-summary: *"?(.*?)"?$', cell.source, re.M)
+    def element(text): return nbformat.v4.new_raw_cell(text, metadata=dict(raw_mimetype="text/html"))
+    opens = f"<details><summary>{html.escape(summary[1] if summary else 'Code')}</summary>"
+    return [element(opens), cell, element("</details>")]
+
 def _title(notebook):
     heading = re.match(r"#+ *(.+)", notebook.cells[0].source)
     return heading[1] if heading else "Notebook"
@@ -102,12 +110,14 @@ def web_page(
 )->str:            # an HTML document that needs nothing else
     "A notebook as one page, code and outputs. Raises `ValueError` for an equation that is not understood."
     notebook = deepcopy(notebook)
-    shown = [_readable(c) for c in notebook.cells if not re.search(r"^#\| *(hide|default_exp)\b", c.source, re.M)]
+    shown = [c for c in notebook.cells if not re.search(r"^#\| *(hide|default_exp)\b", c.source, re.M)]
+    shown = [_readable(part) for c in shown for part in _folded(c)]
     notebook.cells = [c for c in shown if c.source or c.get("outputs")]
     hidden = dict(TagRemovePreprocessor=dict(enabled=True, remove_input_tags={"output-alone"}))
     exporter = _Exporter(config=Config(hidden), template_name="basic", exclude_input_prompt=True,
                          exclude_output_prompt=True)
     exporter.follow = follow
+    exporter.register_filter("clean_html", str) # which would take details for words; raw cells are those of `_folded`
     body, _ = exporter.from_notebook_node(notebook, dict(metadata=dict(path=str(path))))
     style = _style + HtmlFormatter(style="default").get_style_defs(".highlight")
     return _document.format(title=html.escape(_title(notebook)), style=style, head=head, body=body)
