@@ -117,7 +117,7 @@ def web_page(
     exporter = _Exporter(config=Config(hidden), template_name="basic", exclude_input_prompt=True,
                          exclude_output_prompt=True)
     exporter.follow = follow
-    exporter.register_filter("clean_html", str) # which would take details for words; raw cells are those of `_folded`
+    exporter.register_filter("clean_html", lambda text: text) # it would write the elements of `_folded` out as words
     body, _ = exporter.from_notebook_node(notebook, dict(metadata=dict(path=str(path))))
     style = _style + HtmlFormatter(style="default").get_style_defs(".highlight")
     return _document.format(title=html.escape(_title(notebook)), style=style, head=head, body=body)
