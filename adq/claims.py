@@ -94,9 +94,10 @@ def verdict(
     if p_small < 0.05: return words[1]
     return words[0] if p_zero < 0.05 else words[3]
 
+_columns = ["n", "planned", "mean", "± 95 %", "paper", "detectable", "p zero", "p small", "verdict"]
+
 def _line(e, p_zero, p_small):
-    return {"n": e.n, "planned": e.planned, "mean": e.mean, "± 95 %": e.half, "paper": e.gain,
-            "detectable": e.detectable, "p zero": p_zero, "p small": p_small, "verdict": verdict(e, p_zero, p_small)}
+    return e.n, e.planned, e.mean, e.half, e.gain, e.detectable, p_zero, p_small, verdict(e, p_zero, p_small)
 
 def judge(
     family,          # dict: name of an endpoint -> `Evidence`
@@ -104,7 +105,7 @@ def judge(
     "The verdicts of a family of endpoints, with the probabilities adjusted by Holm over all of them."
     every = list(family.values())
     p_zero, p_small = holm([e.p_zero for e in every]), holm([e.p_small for e in every])
-    return pd.DataFrame(map(_line, every, p_zero, p_small), index=pd.Index(family, name="endpoint"))
+    return pd.DataFrame(list(map(_line, every, p_zero, p_small)), pd.Index(family, name="endpoint"), _columns)
 
 def together(
     verdicts, # list of `words`

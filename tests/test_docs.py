@@ -9,7 +9,7 @@ from nbdev.showdoc import show_doc
 import adq
 
 root = Path(__file__).parents[1]
-notebooks = "nbs/**/*.ipynb", "paper_figures/*.ipynb", "paper_figures/laptop/*.ipynb"
+notebooks = "nbs/**/*.ipynb", "paper_figures/*.ipynb", "paper_figures/laptop*/*.ipynb"
 pages = [root/"README.md", *(page for pattern in notebooks for page in sorted(root.glob(pattern)))]
 modules = [importlib.import_module(f"adq.{m.name}") for m in pkgutil.iter_modules(adq.__path__) if m.name[0] != "_"]
 
