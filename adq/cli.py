@@ -325,7 +325,7 @@ def _by_cost():
     return "\n".join(f"  {cost}: {', '.join(name for name, m in methods.items() if m.cost == cost)}" for cost in costs)
 
 _method_help = (f"methods, by what selecting takes:\n{_by_cost()}\n"
-                "adq is the paper's; for accuracy, where there are labels, try ccs-probe or ccs")
+                "adq is the paper's; adq compare measures which of them wins on your images")
 
 # %% ../nbs/evidence/08_cli.ipynb #fbe3198e
 def run_compress(args):
