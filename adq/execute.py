@@ -70,9 +70,10 @@ def execute_page(
     for key in parameters: check_choice(f"parameter of page {name}", key, known)
     from traitlets.config import Config # comes with papermill, like nbformat
     import nbformat
-    quiet = Config(KernelManager=dict(transport_encryption="auto")) # or a kernel warns about plain TCP on each page
+    quiet = Config(KernelManager=dict(transport_encryption="auto")) # or a kernel warns about plain TCP on each page,
+    silent = ["--IPKernelApp.log_level=50"] # and says on a busy machine that it was stopped
     import_papermill().execute_notebook(str(page_path(name)), str(path), parameters, progress_bar=progress,
-                                        config=quiet)
+                                        config=quiet, extra_arguments=silent)
     page = nbformat.read(path, 4)
     page.metadata.papermill.update(input_path=f"{name}.ipynb", output_path=f"{name}.ipynb")
     page.metadata.update(metadata)
