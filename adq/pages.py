@@ -247,7 +247,8 @@ def _parameters(name, asked):
     "What papermill hands to a page. One that shows runs makes none itself."
     plain = {k: list(v) if isinstance(v, tuple) else v for k, v in asked.changes.items()}
     changes = {k: v for k, v in plain.items() if k in setting_names}
-    own = {k: v for k, v in plain.items() if k in _own_parameters(name)}
+    own_names = _own_parameters(name) # reads the notebook
+    own = {k: v for k, v in plain.items() if k in own_names}
     if name in page_runs: own["stored"] = True
     return dict(profile=asked.profile, out_dir=str(asked.out), changes=changes, data_root=asked.data_root, **own)
 
