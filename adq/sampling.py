@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['norms', 'normalised', 'importance', 'quotas', 'draw_order', 'sample_bins', 'moved_share', 'class_budgets',
-           'first_of_each', 'class_quotas']
+           'class_quotas']
 
 # %% ../nbs/method/05_sampling.ipynb #22013036
 import numpy as np
@@ -151,7 +151,7 @@ def moved_share(
                          f"{even.size}; expected as many, at least one")
     return float(np.maximum(quotas - even, 0).sum()/quotas.sum())
 
-# %% ../nbs/method/05_sampling.ipynb #ac69b865
+# %% ../nbs/method/05_sampling.ipynb #b1a5c010
 def class_budgets(
     sizes, # ints (C,): images of each class
     keep,  # data keep ratio ρ, in (0, 1]
@@ -159,16 +159,6 @@ def class_budgets(
     "The same share of every class."
     return quotas(np.zeros(len(sizes)), sizes, keep, 0)
 
-def first_of_each(
-    order,  # int (N,): all images, the ones to take first
-    labels, # int (N,); None = one class
-    keep,   # data keep ratio ρ
-)->np.ndarray: # sorted int64 (⌊ρN⌋,)
-    "Of every class the share that comes first in an order."
-    classes, of = np.unique(np.zeros(len(order), int) if labels is None else labels, return_inverse=True)
-    return np.sort(_start(np.asarray(order), class_budgets(np.bincount(of), keep), of))
-
-# %% ../nbs/method/05_sampling.ipynb #b1a5c010
 def class_quotas(
     bins,            # list of m index arrays
     labels,          # int (N,)

@@ -11,7 +11,7 @@ import numpy as np
 from .coresets import coreset, ways
 from .difficulty import beta_order, dual, el2n, forgetting, hard_margin, leave_out_share, score_bins
 from .methods import methods
-from .sampling import class_quotas, first_of_each, quotas, sample_bins
+from .sampling import class_budgets, class_quotas, quotas, sample_bins
 
 # %% ../nbs/method/05c_selections.ipynb #9a5088e0
 def difficulty_of(
@@ -21,12 +21,18 @@ def difficulty_of(
     "The score by which a method orders or bins the images."
     return {"ccs": hard_margin, "el2n": el2n, "forgetting": forgetting, "dual": dual}[method](dynamics)
 
+def _first_of_each(order, labels, share):
+    "The images that come first in an order, of every class the same share."
+    classes, of = np.unique(np.zeros(len(order), int) if labels is None else labels, return_inverse=True)
+    budgets = class_budgets(np.bincount(of), share)
+    return np.sort(np.concatenate([order[of[order] == k][:count] for k, count in enumerate(budgets)]))
+
 def _ordered(method, labels, share, difficulty, dynamics, embedding, seed):
     "The sample of a ranking: the share of every class that it puts first."
     if method in ways: return coreset(method, embedding, labels, share)
     if method == "dual": order = beta_order(difficulty, dynamics.probability.mean(0), share, seed)
     else: order = np.lexsort((np.random.default_rng(seed).random(len(difficulty)), -difficulty)) # ties by chance
-    return first_of_each(order, labels, share)
+    return _first_of_each(order, labels, share)
 
 # %% ../nbs/method/05c_selections.ipynb #ed2602f4
 def method_bins(

@@ -67,9 +67,11 @@ pre { font: 13px/1.45 ui-monospace, Menlo, Consolas, monospace; white-space: pre
 .highlight pre { background: #f6f6f4; padding: 0.6rem 0.8rem; } .input_area, .output_area { margin: 0.6rem 0; }
 mi[mathvariant=bold], mi[mathvariant=double-struck] { text-transform: none; font-weight: bold; }
 .output_subarea { overflow-x: auto; } img, svg { max-width: 100%; height: auto; }
-table { border-collapse: collapse; font-size: 0.85rem; display: block; overflow-x: auto; max-width: 100%;
+table { border: 0; border-collapse: collapse; font-size: 0.85rem; display: block; overflow-x: auto; max-width: 100%;
         overflow-wrap: normal; }
-th, td { padding: 0.2rem 0.8rem 0.2rem 0; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top; }
+th, td { padding: 0.2rem 0.8rem 0.2rem 0; border: 0; border-bottom: 1px solid #ddd; text-align: left;
+         vertical-align: top; }
+.dataframe td { text-align: right; }
 math[display=block] { margin: 1rem 0; overflow-x: auto; max-width: 100%; }
 .prompt { display: none; } summary { cursor: pointer; color: #0b5cad; font-family: system-ui, sans-serif; }
 """

@@ -1,12 +1,14 @@
 """What the documentation promises: links lead somewhere, and every public name has its page."""
-import ast, importlib, inspect, json, pkgutil, re
+import ast, importlib, inspect, itertools, json, math, pkgutil, re
 from pathlib import Path
 from urllib.parse import unquote
 
-import pytest
+import nbformat, numpy as np, pytest
 from nbdev.showdoc import show_doc
 
 import adq
+from adq.sampling import importance, quotas
+from adq.webpage import web_page
 
 root = Path(__file__).parents[1]
 notebooks = "nbs/**/*.ipynb", "paper_figures/*.ipynb", "paper_figures/laptop*/*.ipynb"
@@ -71,3 +73,18 @@ def test_imports_stand_in_cells_of_their_own(page):
         tree = ast.parse(source).body
         imports = [isinstance(n, (ast.Import, ast.ImportFrom)) for n in tree]
         assert not any(imports) or all(imports), f"import and other code in one cell:\n{source}"
+
+
+def test_the_sliders_of_the_sampling_lesson_need_no_kernel():
+    "Every setting stands in the stored output, and on the web page, with the quotas that the library gives."
+    path = root/"nbs"/"method"/"05_sampling.ipynb"
+    page = web_page(nbformat.read(path, 4), path.parent)
+    found = re.search(r"frames = (\[.*\]), settings = (\[.*\])$", page, re.M)
+    frames, settings = (json.loads(text) for text in found.groups())
+    run = json.loads((root/"nbs"/"results"/"cifar10"/"compressed.json").read_text())
+    sizes = [len(b) for b in run["bins"]]
+    assert len(frames) == math.prod(map(len, settings)) and {"0.1", "1.0"} <= set(settings[2])
+    for (norm, keep, alpha), (_, heights, words) in zip(itertools.product(*settings), frames):
+        own = quotas(importance(run["rs"], run["ds"], norm), sizes, float(keep), float(alpha))
+        assert [int(word.replace(",", "")) for word in words] == own.tolist()
+        assert np.allclose(heights, 100*own/quotas(own*0, sizes, float(keep), 0)/2, atol=0.06)
