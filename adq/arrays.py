@@ -65,7 +65,7 @@ def as_labels(
     raise ValueError(f"{name} has dtype {labels.dtype}; expected whole numbers or names")
 
 # %% ../nbs/foundations/02_arrays.ipynb #b93a9f02
-_wanted = "an array as numpy.save writes it (.npy), one in an archive of numpy.savez (.npz), or text (.csv, .tsv, .txt)"
+_readable = "an array as numpy.save writes it (.npy), one in an archive of numpy.savez (.npz), or text (.csv, .tsv, .txt)"
 _objects = ("holds Python objects, which are never read, because reading them can run any code; "
             "expected numbers or text, saved again after .astype(float) or .astype(str)")
 
@@ -82,12 +82,12 @@ def _check_header(stream, size, what):
     if promised > size: raise ValueError(f"{what} is damaged: it has {size:,} of the {promised:,} bytes of its array")
 
 # %% ../nbs/foundations/02_arrays.ipynb #4f7be0c3
-def _pick(path, names, pick, what):
+def _array_name(path, names, pick, what):
     "Which of the arrays of an archive is meant."
     if {"shape", "format", "data"} <= set(names):
         dense = f"numpy.save('{path.stem}.npy', scipy.sparse.load_npz('{path.name}').toarray())"
         raise ValueError(f"{what} is a sparse matrix of SciPy; expected a dense one: {dense}")
-    if not names: raise ValueError(f"{what} holds no array; expected {_wanted}")
+    if not names: raise ValueError(f"{what} holds no array; expected {_readable}")
     if pick is None and len(names) == 1: return names[0]
     if pick in names: return pick
     problem = f"holds {len(names)} arrays" if pick is None else f"has no array '{pick}'"
@@ -101,7 +101,7 @@ def _from_archive(path, pick, what):
                 array = f"numpy.save('{path.stem}.npy', torch.load('{path.name}').float().numpy())"
                 raise ValueError(f"{what} is a file of torch; expected an array: {array}")
             names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
-            member = archive.getinfo(f"{_pick(path, names, pick, what)}.npy")
+            member = archive.getinfo(f"{_array_name(path, names, pick, what)}.npy")
             with archive.open(member) as stream: _check_header(stream, member.file_size, what)
             with archive.open(member) as stream: return np.lib.format.read_array(stream, allow_pickle=False)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as e:
@@ -117,7 +117,7 @@ def _read(text, name, read_text):
     "The array in a file, however it is stored."
     path, pick = _split_pick(text)
     what = f"{name} '{path}'"
-    if path.is_dir(): raise ValueError(f"{what} is a folder; expected {_wanted}")
+    if path.is_dir(): raise ValueError(f"{what} is a folder; expected {_readable}")
     with open(path, "rb") as stream:
         start = stream.read(6)
         stream.seek(0)
@@ -127,9 +127,9 @@ def _read(text, name, read_text):
         if pick: raise ValueError(f"{what} is one array, of which nothing like '{pick}' is picked; expected all of it")
         return np.load(path, mmap_mode="r", allow_pickle=False)
     if path.suffix.lower() in (".csv", ".tsv", ".txt"): return read_text(path, pick, what)
-    if not start: raise ValueError(f"{what} is empty; expected {_wanted}")
+    if not start: raise ValueError(f"{what} is empty; expected {_readable}")
     if start[:1] == b"\x80": raise ValueError(f"{what} {_objects}")
-    raise ValueError(f"{what} is none of the files that can be read; expected {_wanted}")
+    raise ValueError(f"{what} is none of the files that can be read; expected {_readable}")
 
 # %% ../nbs/foundations/02_arrays.ipynb #4c827a0e
 def _is_number(word):
@@ -138,10 +138,10 @@ def _is_number(word):
 
 def _separator(line): return next((s for s in "\t;," if s in line), None) # None = blanks
 
-def _text(path, what):
+def _text_lines(path, what):
     "The lines of a text file that say something, with their numbers from 1."
     try: lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError: raise ValueError(f"{what} is not text in UTF-8; expected {_wanted}") from None
+    except UnicodeDecodeError: raise ValueError(f"{what} is not text in UTF-8; expected {_readable}") from None
     said = [(number, line) for number, line in enumerate(lines, 1) if line.strip() and not line.startswith("#")]
     if not said: raise ValueError(f"{what} has no line with a sample; expected one for each")
     return said
@@ -149,7 +149,7 @@ def _text(path, what):
 def _read_numbers(path, pick, what):
     "float64 (N, D) from text."
     if pick: raise ValueError(f"{what} is text, and of text nothing like '{pick}' is picked; expected all of it")
-    lines = _text(path, what)
+    lines = _text_lines(path, what)
     separator = _separator(lines[0][1])
     first = [word.strip(' "') for word in lines[0][1].split(separator)]
     if not first[0] or (len(first) > 1 and first == [str(k) for k in range(len(first))]):
@@ -174,7 +174,7 @@ _headings = "label", "labels", "class", "classes", "target", "y"
 
 def _read_names(path, pick, what):
     "Labels (N,) from text: whole numbers if all are, otherwise names."
-    lines = _text(path, what)
+    lines = _text_lines(path, what)
     if path.suffix.lower() == ".txt": rows = [[line.strip()] for _, line in lines]
     else: rows = [next(csv.reader([line], delimiter=_separator(lines[0][1]) or ",")) for _, line in lines]
     heading = [word.strip() for word in rows[0]]

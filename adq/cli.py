@@ -208,9 +208,9 @@ def _memory():
 
 def _memory_told(): return f", peak memory of this process {_memory():,.0f} MB" if resource else ""
 
-def _sizes(about):
+def _tell_bytes(manifest):
     "What the set takes on disk beside its source, in words."
-    of, codec = about.bytes, about.codec
+    of, codec = manifest.bytes, manifest.codec
     text = f"{readable_size(of.stored)} as {codec}"
     if of.source is not None:
         times = of.source/of.stored
@@ -218,7 +218,7 @@ def _sizes(about):
         text += f", and the kept ones in {readable_size(of.sampled)}"
     if of.stored > of.sampled and codec in ("webp", "png"):
         text += f". So {codec}, which is lossless, is larger than the source's own coding of the same images"
-        if (about.cell or 0) % 16 == 0: text += "; for photographs --codec jpeg is not"
+        if (manifest.cell or 0) % 16 == 0: text += "; for photographs --codec jpeg is not"
     return text
 
 # %% ../nbs/evidence/08_cli.ipynb #16c0000f
@@ -285,7 +285,7 @@ def _work_folder(args, keep, options):
                        **{name: getattr(args, name) for name in names}, **options)
 
 @contextlib.contextmanager
-def _stages(args, work):
+def _keeping_stages(args, work):
     "Finished stages stay until the result is written; whatever ends the block before, it is said where they are."
     try: yield
     except BaseException as e:
@@ -305,7 +305,7 @@ def _note_lost_classes(args, chosen):
                     f"--keep {chosen.keep_every_class():g} would keep one of each")
     return names
 
-def _tell_compressed(args, images, chosen, about, seconds):
+def _tell_compressed(args, images, chosen, manifest, seconds):
     "What was kept, from which bins, in which time."
     kept = f"kept    {len(chosen.indices):,} ({len(chosen.indices)/len(images):.1%}) by {args.method}"
     if args.patch_keep < 1: kept += f", {args.patch_keep:.0%} of the patches of each"
@@ -315,7 +315,7 @@ def _tell_compressed(args, images, chosen, about, seconds):
         if methods[args.method].bins == "similarity": sizes = sorted(set(sizes)) # of one class they differ by one
         lines.append(f"quotas  {' '.join(map(str, chosen.quotas))} of bins of {' '.join(map(str, sizes))}")
     lines += [f"stages  {', '.join(f'{name} {spent:.1f} s' for name, spent in chosen.seconds.items())}",
-              f"stored  {_sizes(about)}",
+              f"stored  {_tell_bytes(manifest)}",
               f"written {args.out} in {seconds:.1f} s{_memory_told()}"]
     return "\n".join(lines)
 
@@ -348,16 +348,16 @@ def _compress(args, settings):
     check_codec(args.codec, images, check_cell(args.cell, images.sizes) if args.patch_keep < 1 else None)
     work = args.work or _work_folder(args, keep, options)
     asked = _options(args, ("patch_keep", "cell", "method", "leave_out", "seed", "dtype", "device"))
-    with _stages(args, work):
+    with _keeping_stages(args, work):
         with _where(args.cluster) as where:
             chosen = compress(images, keep, work=work, where=where, progress=True, **asked, **options)
         chosen.save(args.out, args.force, args.codec, _shell_line(args))
     lost = _note_lost_classes(args, chosen)
-    seconds, about = time.perf_counter() - start, read_manifest(args.out)
+    seconds, manifest = time.perf_counter() - start, read_manifest(args.out)
     result = dict(out=args.out, method=args.method, images=len(images), kept=len(chosen.indices),
-                  bytes=about.told["bytes"], lost_classes=lost, patch_keep=args.patch_keep, quotas=chosen.quotas,
+                  bytes=manifest.told["bytes"], lost_classes=lost, patch_keep=args.patch_keep, quotas=chosen.quotas,
                   stages=chosen.seconds, seconds=round(seconds, 1), peak_mb=resource and round(_memory()))
-    _say(args, result, _tell_compressed(args, images, chosen, about, seconds))
+    _say(args, result, _tell_compressed(args, images, chosen, manifest, seconds))
 
 _add_command("compress", run_compress, _add_compress_words, "Choose the images to keep",
              "adq compress digits --profile demo --patch-keep 0.75 --out small\n"
@@ -369,34 +369,34 @@ def _add_info_words(p):
     p.add_argument("folder", type=Path, metavar="DIR", help="folder that adq compress wrote")
     p.add_argument("--verify", action="store_true", help="compare every shard with its checksum")
 
-def _tell_set(folder, about, verified):
+def _tell_set(folder, manifest, verified):
     "What a manifest tells, in lines."
-    made, grid = about.settings, f"{about.cell}×{about.cell} pixels" if about.cell else None
-    lines = [f"{folder}: {about.kept:,} images, {len(about.classes)} classes"]
+    made, grid = manifest.settings, f"{manifest.cell}×{manifest.cell} pixels" if manifest.cell else None
+    lines = [f"{folder}: {manifest.kept:,} images, {len(manifest.classes)} classes"]
     if made:
         patches = f", {made['patch_keep']:.0%} of the patches of each ({grid})" if grid else ", whole"
-        share = f"{made['keep']:.1%} of the data: {about.kept/about.images:.1%} of the images{patches}"
-        lines += [f"source    {made['source']} {made['split']}, {about.images:,} images",
+        share = f"{made['keep']:.1%} of the data: {manifest.kept/manifest.images:.1%} of the images{patches}"
+        lines += [f"source    {made['source']} {made['split']}, {manifest.images:,} images",
                   f"method    {made['method']}, {share}"]
         method = methods[made["method"]]
         if method.bins in ("similarity", "difficulty"):
-            lines.append(f"quotas    {' '.join(map(str, about.quotas))} of bins of {method.bins}")
+            lines.append(f"quotas    {' '.join(map(str, manifest.quotas))} of bins of {method.bins}")
         if made["method"] == "adq": lines.append(f"α         {made['alpha']}")
         if "features" in method.needs: lines.append(f"extractor {made['extractor']}")
         if "dynamics" in method.needs: lines.append(f"watched   {made['dynamics']}")
     whole = "every checksum matches" if verified else "all there in full; --verify compares checksums"
-    versions = ", ".join(f"{name} {version}" for name, version in about.versions.items())
-    lines += [f"stored    {_sizes(about)}", f"shards    {len(about.shards)}, {whole}",
-              f"made with adq {about.adq}, {versions}"]
+    versions = ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
+    lines += [f"stored    {_tell_bytes(manifest)}", f"shards    {len(manifest.shards)}, {whole}",
+              f"made with adq {manifest.adq}, {versions}"]
     return "\n".join(lines)
 
 def run_info(args):
-    about = (verify if args.verify else read_manifest)(args.folder)
-    try: text = _tell_set(args.folder, about, args.verify)
+    manifest = (verify if args.verify else read_manifest)(args.folder)
+    try: text = _tell_set(args.folder, manifest, args.verify)
     except (KeyError, TypeError, AttributeError, ValueError, ZeroDivisionError) as e:
         raise ValueError(f"'{args.folder}' is damaged: compressed.json does not tell how the set was made "
                          f"({type(e).__name__}: {e})") from e
-    _say(args, about.told | dict(verified=args.verify), text)
+    _say(args, manifest.told | dict(verified=args.verify), text)
 
 _add_command("info", run_info, _add_info_words, "Tell what a compressed set holds and how big it is",
              "adq info small --verify", "DIR")

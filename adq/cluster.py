@@ -154,7 +154,7 @@ def _checked(batches):
         if "error" in batch: raise ValueError(batch["error"][0])
         yield int(batch["row"][0]), [batch["features"]]
 
-def _texture(images, start, stop, patch): return texture_level(images.subset(np.arange(start, stop)), patch)
+def _texture_of_part(images, start, stop, patch): return texture_level(images.subset(np.arange(start, stop)), patch)
 
 class Cluster(_Workers):
     """Features, bins and scores on the machines of a Ray cluster, for `compress(where=...)`.
@@ -193,7 +193,7 @@ class Cluster(_Workers):
         "As `adq.texture.texture_level`: a task for some thousand images."
         chunks = self._chunks(len(images), images_at_once(images.shape) if images.in_memory else 1)
         calls = ((self._share(images), *chunk, patch) for chunk in chunks)
-        return np.concatenate(self._tasks(_texture, calls, "texture"))
+        return np.concatenate(self._tasks(_texture_of_part, calls, "texture"))
 
     def diversity(self, features, views, bins, *, device="auto", progress=False, **options)->np.ndarray:
         "As `adq.diversity.diversity`: a task for each bin."

@@ -135,7 +135,7 @@ def experiment(
     """The record of one run. ADQ with α = 0 is DQ, and all of the data is `full`, whatever chose it. A ratio that
     dropped patches cannot reach is one of whole images."""
     values = dict(bins=None, dose=None, draw=None, leave_out=None, noise=None) | asdict(settings) | changes
-    if values["model"] not in (settings.model, settings.long_model):
+    if values["model"] not in (settings.model, settings.long_model, settings.second_model):
         values |= {name: getattr(settings, f"other_{name}") for name in ("epochs", "lr", "weight_decay", "recipe")}
     if values["recipe"] == "paper": values["recipe"] = None
     if kind == "train": method, values = _settled(method, values)
@@ -370,20 +370,20 @@ def _run_train(e, images, test, folder, device, settings):
                 quotas=counts, seconds=dict(compress=round(seconds, 3), train=round(trained.seconds, 3)))
 
 # %% ../nbs/evidence/03_experiments.ipynb #cc773853
-def _flat(model): return torch.cat([p.detach().flatten() for p in model.parameters()]).cpu()
+def _weights_of(model): return torch.cat([p.detach().flatten() for p in model.parameters()]).cpu()
 
 def _path(e, start, part, seed, device):
     "Weights of a training, by epoch, at some twenty epochs at most."
     path, network, every = {}, copy.deepcopy(start).to(device), max(1, e.epochs//20)
     def remember(epoch):
-        if epoch % every == 0: path[epoch] = _flat(network.model)
+        if epoch % every == 0: path[epoch] = _weights_of(network.model)
     fit(network, part, seed=seed, after_epoch=remember, **_training(e))
     return path
 
 def _run_trajectory(e, images, test, folder, device, settings):
     some = images.subset(select("random", images.labels, e.keep, seed=e.seed)[0])
     start = untrained_network(e.model, some, e.size or images.shape[-1], seed=e.seed)
-    expert, origin, texture = _path(e, start, some, e.seed, device), _flat(start.model), texture_level(some, e.patch)
+    expert, origin, texture = _path(e, start, some, e.seed, device), _weights_of(start.model), texture_level(some, e.patch)
     rank = np.argsort(np.argsort(texture, kind="stable"), kind="stable")*3//len(some)
     thirds = {"low": rank == 0, "medium": rank == 1, "high": rank == 2,
               "random": np.random.default_rng(e.seed).permutation(rank) == 0}
@@ -463,7 +463,7 @@ def _made_on(device):
     return dict(device=torch.cuda.get_device_name(device) if device.type == "cuda" else threads,
                 precision=_precision(device), commit=_commit(), versions=versions)
 
-def _beside(folder, device):
+def _check_pairs(folder, device):
     "`_made_on`. Raises `ValueError` where runs of this device would be no pairs of those in the store."
     made_on = _made_on(device)
     for other in {row.get("precision") for row in read_rows(folder)} - {None, made_on["precision"]}:
@@ -502,7 +502,7 @@ def _work(experiments, folder, source, data_root, settings, device, threads=None
             try:
                 with locked(folder/"computed"/f"{key}.run", wait=False):
                     if not any(row["key"] == key for row in read_rows(folder)):
-                        made_on, begun = made_on or _beside(folder, device), True
+                        made_on, begun = made_on or _check_pairs(folder, device), True
                         results = run(e, images, test, folder, settings, device)
                         append_row(folder, _row(e, key, images.source, data, results, made_on))
                     report()
@@ -719,7 +719,7 @@ def selections(s)->list:
     every, first = (*methods, "dq-kept", "adq-ccs"), s.keep[:1]
     runs = _by_seed(s, best, first, s.endpoint_seeds) + _by_seed(s, every, first, s.endpoint_seeds)
     runs += _by_seed(s, best, first, s.seeds, noise=s.wrong_labels)
-    runs += _by_seed(s, best, first, s.seeds, model=s.second_model)
+    runs += _by_seed(s, best, first, s.endpoint_seeds, model=s.second_model)
     return runs + _by_seed(s, every, s.selection_keep, s.seeds)
 
 def imagenet_store(

@@ -125,7 +125,7 @@ def save_table(table, folder, name):
         with write_aside(Path(folder)/f"{name}.{ending}") as aside: write(aside)
 
 # %% ../nbs/evidence/05_figures.ipynb #2a2005fa
-def _scaled(rows, name):
+def _on_one_scale(rows, name):
     "Scores by seed on the scale of the panels: RS and DS from 0 to 1, IS as half of their sum."
     return np.array([np.asarray(v)/2 if name == "importance" else normalised(v) for v in rows[name]])
 
@@ -136,14 +136,14 @@ def _null(null, rows, name):
     return (np.array(null[name].tolist()) - ours.min())/np.ptp(ours)
 
 def _panel(ax, rows, null, other, name, colour):
-    bins, every = np.arange(len(rows.rs.iloc[0])), _scaled(rows, name)
+    bins, every = np.arange(len(rows.rs.iloc[0])), _on_one_scale(rows, name)
     same = len(every) > 1 and np.ptp(every, 0).max() < 1e-12
     half = None if same or len(every) < 2 else [interval(v) for v in every.T]
     ax.errorbar(bins, every.mean(0), half, fmt="o-", color=colour, markersize=4, capsize=2,
                 label="one observation" if same else f"n = {len(every)} seeds")
     if len(other):
         network = family(other.extractor.iloc[0].split("/")[0])
-        ax.plot(bins, _scaled(other, name).mean(0), "^:", color=colour, markersize=3, lw=1,
+        ax.plot(bins, _on_one_scale(other, name).mean(0), "^:", color=colour, markersize=3, lw=1,
                 label=f"{network}, trained on the set")
     if len(null):
         ax.plot(bins, _null(null, rows, name).T, "-", color="0.7", lw=1, label=["random bins"] + ["_"]*(len(null) - 1))

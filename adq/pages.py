@@ -143,7 +143,7 @@ def _as_html(path):
         text = text.replace(f"<td>{verdict}</td>", f'<td class="{mark}">{verdict}</td>')
     return text
 
-def _told(path):
+def _page_told(path):
     "What an executed page says of itself."
     page = json.loads(path.read_text(encoding="utf-8"))
     head, made = "".join(page["cells"][0]["source"]).splitlines(), page["metadata"]["papermill"]
@@ -190,8 +190,8 @@ def index_page(
         try: return read(folder/name) if name in there else None
         except (ValueError, LookupError) as e: damaged[name] = f"is damaged, {type(e).__name__}: {e}"
     rows = of("runs.jsonl", lambda path: read_rows(folder)) or []
-    pages = {n: page for n in names if (page := of(f"{n}.ipynb", _told))}
-    stopped = {n: f"failed: {page['error']}" for n in names if (page := of(f"{n}.failed.ipynb", _told))}
+    pages = {n: page for n in names if (page := of(f"{n}.ipynb", _page_told))}
+    stopped = {n: f"failed: {page['error']}" for n in names if (page := of(f"{n}.failed.ipynb", _page_told))}
     found = of("evidence.txt", lambda path: path.read_text(encoding="utf-8")) or ""
     files = {ending: list(_stored_files(names, pages, there, ending)) for ending in ("csv", "png")}
     tables = [t | dict(html=html) for t in files["csv"] if (html := of(f"{t['stem']}.csv", _as_html))]
@@ -214,9 +214,7 @@ def _own_parameters(name): return {*page_parameters(name)} - _arguments # settin
 
 def _check_changes(changes, names):
     known = {*setting_names}.union(*map(_own_parameters, names))
-    for key in changes:
-        if key in known: continue
-        raise ValueError(f"parameter '{key}' is unknown; expected one of {', '.join(sorted(known))}")
+    for key in changes: check_choice("parameter", key, sorted(known))
 
 @dataclass(frozen=True)
 class _Asked:

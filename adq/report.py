@@ -52,7 +52,7 @@ def add_accuracy(
 @dataclass
 class Opened:
     "A compressed set, and the images it was made from where they can be had."
-    about: Manifest        # what compressed.json tells
+    manifest: Manifest     # what compressed.json tells
     kept: QuantizedDataset # the kept images, dropped cells in the mean colour
     images: ImageData      # all images of the source; None where it is not here
     absent: str            # why it is not here
@@ -62,45 +62,45 @@ class Opened:
 
 _needed = {"source", "split", "fingerprint", "method", "extractor", "flip", "seed", "patch", "patch_keep"} # settings
 
-def _tells_how(about):
+def _tells_how(manifest):
     "Whether a manifest has the settings, scores and quotas of its set."
-    scores = about.rs, about.ds, about.importance, about.quotas
-    if not (_needed <= set(about.settings) and about.settings["method"] in methods): return False
-    return None not in (about.images, about.bytes.source, *scores) and len(set(map(len, scores))) == 1
+    scores = manifest.rs, manifest.ds, manifest.importance, manifest.quotas
+    if not (_needed <= set(manifest.settings) and manifest.settings["method"] in methods): return False
+    return None not in (manifest.images, manifest.bytes.source, *scores) and len(set(map(len, scores))) == 1
 
 def read_made(
     folder, # that `adq compress` wrote
 )->Manifest:
     """The manifest with settings, scores and quotas.
     Raises as `adq.manifest.read_manifest`, and `ValueError` for a set that does not tell how it was made."""
-    about = read_manifest(folder)
-    if _tells_how(about): return about
+    manifest = read_manifest(folder)
+    if _tells_how(manifest): return manifest
     raise ValueError(f"'{folder}' does not tell how it was made: compressed.json lacks settings, scores or quotas; "
                      "expected a folder that adq compress wrote")
 
 # %% ../nbs/tools/02_report.ipynb #9a006267
-def _array(folder, about, name):
+def _array(folder, manifest, name):
     "An array beside the manifest, with a number for each image of the source."
     try: array = np.load(Path(folder)/name, allow_pickle=False)
     except FileNotFoundError: raise FileNotFoundError(f"'{folder}' lacks {name}; copy or compress it again") from None
     except (ValueError, EOFError) as e: raise ValueError(f"'{folder}' is damaged: {name} cannot be read ({e})") from e
-    if array.shape == (about.images,): return array
-    raise ValueError(f"'{folder}' is damaged: {name} does not hold a number for each of {about.images:,} images")
+    if array.shape == (manifest.images,): return array
+    raise ValueError(f"'{folder}' is damaged: {name} does not hold a number for each of {manifest.images:,} images")
 
-def _difficulty(folder, about):
-    method = methods[about.settings["method"]]
-    return _array(folder, about, "difficulty.npy") if {"probe", "dynamics"} & set(method.needs) else None
+def _stored_difficulty(folder, manifest):
+    method = methods[manifest.settings["method"]]
+    return _array(folder, manifest, "difficulty.npy") if {"probe", "dynamics"} & set(method.needs) else None
 
-def _bins(folder, about):
-    if methods[about.settings["method"]].bins == "everything": return np.zeros(about.images, int)
-    bins, count = _array(folder, about, "bins.npy"), len(about.quotas)
+def _stored_bins(folder, manifest):
+    if methods[manifest.settings["method"]].bins == "everything": return np.zeros(manifest.images, int)
+    bins, count = _array(folder, manifest, "bins.npy"), len(manifest.quotas)
     if bins.max() < count: return bins.astype(int)
     raise ValueError(f"'{folder}' is damaged: bins.npy does not hold one of {count} bins "
-                     f"for each of {about.images:,} images")
+                     f"for each of {manifest.images:,} images")
 
-def _find_source(about, source, data_root):
+def _find_source(manifest, source, data_root):
     "The images that a set was made from, or None and why they are not here."
-    made = about.settings
+    made = manifest.settings
     if source == "none": return None, "the report was asked for without it"
     split, columns = re.match(r"\w*", made["split"])[0] or "train", made.get("columns", {})
     try: return load_images(made["source"] if source is None else source, split, data_root=data_root, **columns), ""
@@ -118,50 +118,50 @@ def open_set(
 )->Opened:
     """A set with its source, where that can be had. Raises as `adq.store.load`, and `ValueError` for a source that
     does not match, or that was given and cannot be opened."""
-    about = read_made(folder)
-    made, bins = about.settings, _bins(folder, about)
-    images, absent = _find_source(about, source, data_root)
+    manifest = read_made(folder)
+    made, bins = manifest.settings, _stored_bins(folder, manifest)
+    images, absent = _find_source(manifest, source, data_root)
     if images is not None and images.fingerprint() != made["fingerprint"]:
         raise ValueError(f"source '{images.source}' {images.split} ({len(images):,} images) does not match '{folder}', "
-                         f"which was made from {made['source']} {made['split']} ({about.images:,} images); "
+                         f"which was made from {made['source']} {made['split']} ({manifest.images:,} images); "
                          "expected that source, or none to report on the folder alone")
     kept = load(folder, device=device)
-    if kept.indices.min() < 0 or kept.indices.max() >= about.images:
-        raise ValueError(f"'{folder}' is damaged: an index is not one of {about.images:,} images")
-    return Opened(about, kept, images, absent, bins, read_accuracies(folder), _difficulty(folder, about))
+    if kept.indices.min() < 0 or kept.indices.max() >= manifest.images:
+        raise ValueError(f"'{folder}' is damaged: an index is not one of {manifest.images:,} images")
+    return Opened(manifest, kept, images, absent, bins, read_accuracies(folder), _stored_difficulty(folder, manifest))
 
 # %% ../nbs/tools/02_report.ipynb #74f3c5e2
 def size_factors(
-    about,       # `Manifest`: what compressed.json tells
+    manifest,    # `Manifest`: what compressed.json tells
     patches=1.0, # share of the cells that the kept images keep
 )->pd.Series:    # what makes the set smaller or larger; the product is bytes stored over bytes of the source
     "The ratio of the bytes, taken apart."
-    of, share = about.bytes, about.kept/about.images
+    of, share = manifest.bytes, manifest.kept/manifest.images
     factors = {
         "images kept": share,
         "size of a kept image, beside the average one": of.sampled/of.source/share,
         "patches kept of each image": patches,
         "codec, for the same pixels": of.stored/of.sampled/patches}
-    if not about.cell: del factors["patches kept of each image"]
+    if not manifest.cell: del factors["patches kept of each image"]
     return pd.Series(factors)
 
 # %% ../nbs/tools/02_report.ipynb #3f08f070
 def colour_of(
-    about, # `Manifest`: what compressed.json tells
-)->tuple:  # a colour of matplotlib
+    manifest, # `Manifest`: what compressed.json tells
+)->tuple:    # a colour of matplotlib
     "The colour of a set's method; for a random one that of all data."
-    method = about.settings["method"]
+    method = manifest.settings["method"]
     return colours["full" if method == "random" else method]
 
 def plot_sizes(
-    about,     # `Manifest`: what compressed.json tells
+    manifest,     # `Manifest`: what compressed.json tells
 )->plt.Figure:
     "Bytes of the source, of its kept images, and of the set."
-    of = about.bytes
+    of = manifest.bytes
     bars = { # name: bytes, colour
         "source, all images":          (of.source, "0.6"),
         "source, kept images":         (of.sampled, "0.75"),
-        f"this set, {about.codec}":  (of.stored, colour_of(about))}
+        f"this set, {manifest.codec}":  (of.stored, colour_of(manifest))}
     with look():
         fig, ax = plt.subplots(figsize=(3.6, 1.5))
         ax.barh(list(bars), [n for n, _ in bars.values()], color=[c for _, c in bars.values()])
@@ -220,13 +220,13 @@ def plot_classes(
 
 # %% ../nbs/tools/02_report.ipynb #78407aac
 def bin_table(
-    about,        # `Manifest`: what compressed.json tells
+    manifest,     # `Manifest`: what compressed.json tells
     bins,         # ints (N,): bin of each image of the source
 )->pd.DataFrame:  # a line for each bin
     "Images, quota and scores of each bin; scores that the method did not compute are left away."
-    sizes = np.bincount(bins, minlength=len(about.quotas))
-    columns = dict(images=sizes, quota=about.quotas, kept=np.array(about.quotas)/np.maximum(sizes, 1),
-                   RS=about.rs, DS=about.ds, IS=about.importance)
+    sizes = np.bincount(bins, minlength=len(manifest.quotas))
+    columns = dict(images=sizes, quota=manifest.quotas, kept=np.array(manifest.quotas)/np.maximum(sizes, 1),
+                   RS=manifest.rs, DS=manifest.ds, IS=manifest.importance)
     return pd.DataFrame(columns, index=pd.RangeIndex(len(sizes), name="bin")).dropna(axis=1, how="all")
 
 def plot_bins(

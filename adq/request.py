@@ -78,7 +78,7 @@ class Request:
         _check(self)
 
 # %% ../nbs/method/06a_request.ipynb #601d0981
-def _check_given(asked):
+def _check_enough(asked):
     "Raises `ValueError` where there is too little to choose by, or too much."
     method = methods[asked.method]
     if asked.images is None and asked.features is None:
@@ -127,7 +127,7 @@ def _check(asked):
     check_choice("method", asked.method, tuple(methods))
     if asked.leave_out is not None and not 0 <= asked.leave_out < 1:
         raise ValueError(f"leave_out is {asked.leave_out}; expected a share in [0, 1)")
-    _check_given(asked)
+    _check_enough(asked)
     n, images = len(asked), asked.images
     _check_arrays(n, asked.features, representativeness=asked.representativeness, diversity=asked.diversity)
     if images is not None: asked.labels = images.labels

@@ -101,7 +101,7 @@ class Settings:
     other_recipe: str    # and recipe
     selection_keep: tuple # ratios at which all methods are compared
     wrong_labels: float  # share of wrong labels that are put in, to see which methods bear them
-    second_model: str    # network on which the best methods are compared again
+    second_model: str    # network on which the best methods are compared again, by the recipe of the first
     second_extractor: str # of figure 2, to see what of the scores is the extractor's
     other_seeds: int     # of distribution matching, all of the data, and figures 4 to 6
     points: int          # of the accuracy curve of a run, evenly spaced over its epochs
@@ -153,7 +153,7 @@ def parse_setting(
 )->object: # the value in the field's type
     "One value in its type. Raises `ValueError` for an unknown name or a value that does not parse."
     kinds = {f.name: f.type for f in fields(Settings)}
-    if name not in kinds: raise ValueError(f"setting '{name}' is unknown; expected one of {', '.join(kinds)}")
+    check_choice("setting", name, tuple(kinds))
     kind = kinds[name]
     try: return _read[kind](text)
     except (ValueError, KeyError): raise ValueError(f"setting {name} = {text!r} should be {_wanted[kind]}") from None

@@ -38,12 +38,19 @@ def mathml(
     return element
 
 # %% ../nbs/foundations/15_webpage.ipynb #33a1300d
+def _anchor(heading):
+    "What a link to a heading ends with, in the letters that GitHub takes."
+    text = re.sub(r"<[^>]*>", "", heading).lower()
+    return re.sub(r"[^\w\- ]", "", text).strip().replace(" ", "-")
+
 class _Renderer(IPythonRenderer):
-    "nbconvert's Markdown, with equations as MathML and links as the page wants them."
+    "nbconvert's Markdown, with equations as MathML, and headings and links as the page wants them."
     follow = staticmethod(lambda link: link)
     def block_math(self, body): return mathml(body, block=True)
     def inline_math(self, body): return mathml(body)
-    def link(self, text, url, title=None): return super().link(text, self.follow(url), title)
+    def heading(self, text, level): return super().heading(text, level, id=_anchor(text))
+    def link(self, text, url, title=None):
+        return super().link(text, url.lower() if url.startswith("#") else self.follow(url), title)
 
 class _Exporter(HTMLExporter):
     "nbconvert's HTML; `follow` is applied to every link in the text."
@@ -99,7 +106,7 @@ def _folded(cell):
     opens = f"<details><summary>{html.escape(summary[1] if summary else 'Code')}</summary>"
     return [element(opens), cell, element("</details>")]
 
-def _title(notebook):
+def _heading(notebook):
     heading = re.match(r"#+ *(.+)", notebook.cells[0].source)
     return heading[1] if heading else "Notebook"
 
@@ -122,24 +129,29 @@ def web_page(
     exporter.register_filter("clean_html", lambda text: text) # it would write the elements of `_folded` out as words
     body, _ = exporter.from_notebook_node(notebook, dict(metadata=dict(path=str(path))))
     style = _style + HtmlFormatter(style="default").get_style_defs(".highlight")
-    return _document.format(title=html.escape(_title(notebook)), style=style, head=head, body=body)
+    return _document.format(title=html.escape(_heading(notebook)), style=style, head=head, body=body)
 
 # %% ../nbs/foundations/15_webpage.ipynb #fb6bb481
 def _page_of(link):
     "Where a link to a notebook leads on the site."
+    if re.match("[a-z]+:", link): return link
     path, mark, anchor = link.partition("#")
     if path.endswith(".ipynb"): path = path[:-len("ipynb")] + "html"
-    elif path and not re.match("[a-z]+:", path) and not Path(path).suffix: path += "/index.html" # of a folder
-    return path + mark + anchor
+    elif path and not Path(path).suffix: path += "/index.html" # of a folder
+    return path + mark + anchor.lower()
 
-def _dangling(page):
-    "Links of a written page to files that are not there."
-    soup = BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser")
-    links = {unquote(tag.get("href") or tag.get("src")).partition("#")[0] for tag in soup.select("[href], [src]")}
-    local = [link for link in links if link and not re.match("[a-z]+:", link)]
-    return [link for link in local if not (page.parent/link).exists()]
+def _dangling(site):
+    "Links of the pages of a site to files or headings that are not there: each with its page."
+    pages = {page: BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser") for page in site.rglob("*.html")}
+    ids = {page.resolve(): {tag["id"] for tag in soup.select("[id]")} for page, soup in pages.items()}
+    for page, soup in pages.items():
+        for link in {tag.get("href") or tag.get("src") for tag in soup.select("[href], [src]")}:
+            if re.match("[a-z]+:", link): continue
+            path, _, anchor = unquote(link).partition("#")
+            there = (page.parent/path if path else page).resolve()
+            if not there.exists() or anchor and anchor not in ids.get(there, {anchor}): yield page, link
 
-def _beside(path):
+def _is_linked(path):
     "Whether a file is one that pages link to."
     return path.is_file() and path.suffix in ".cff .csv .html .ipynb .jsonl .md .png .svg .tex .txt".split()
 
@@ -155,7 +167,7 @@ def build_site(
     files = [p for p in top if not any(part.startswith(".") for part in p.relative_to(root).parts)]
     notebooks = sorted(p for p in files if p.suffix == ".ipynb")
     with new_folder(out, force) as aside:
-        for path in filter(_beside, files):
+        for path in filter(_is_linked, files):
             (to := aside/path.relative_to(root)).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, to)
         for path in notebooks:
@@ -165,7 +177,6 @@ def build_site(
             page = web_page(nbformat.read(path, 4), path.parent, head=head, follow=_page_of)
             to.write_text(page, encoding="utf-8")
         (aside/"index.html").write_text('<meta http-equiv="refresh" content="0; url=nbs/index.html">')
-        for page in aside.rglob("*.html"):
-            for link in _dangling(page):
-                raise ValueError(f"{page.relative_to(aside)} links to {link}, which is not there")
+        for page, link in _dangling(aside):
+            raise ValueError(f"{page.relative_to(aside)} links to {link}, which is not there")
     return len(notebooks)

@@ -1,5 +1,7 @@
-import numpy as np, pytest, torch
+import shutil
 from pathlib import Path
+
+import numpy as np, pytest, torch
 from torchvision.transforms.v2 import functional as TF
 
 from adq.sources import load_images
@@ -30,3 +32,13 @@ def write_tree():
                 TF.to_pil_image(pixels).save(root/c/f"{i}.png")
         return root
     return write
+
+
+@pytest.fixture(scope="session")
+def browser():
+    chromium = shutil.which("chromium")
+    if not chromium: pytest.skip("chromium is not here; apt-get install chromium")
+    with pytest.importorskip("playwright.sync_api").sync_playwright() as p:
+        b = p.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield b
+        b.close()

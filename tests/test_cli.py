@@ -87,7 +87,7 @@ def small(tmp_path_factory):
     ("compare digits --epochs 0 --out {out}", "epochs is 0"),
     ("reproduce table9", "page 'table9' is unknown; expected all, figure2, evidence"),
     ("reproduce table3 --profile phone --out {out}", "profile 'phone' is unknown; settings.ini has paper"),
-    ("reproduce table3 -p colour=red --out {out}", "parameter 'colour' is unknown; expected one of alpha"),
+    ("reproduce table3 -p colour=red --out {out}", "parameter 'colour' is unknown; expected alpha"),
     ("reproduce table3 -p seeds --out {out}", "-p seeds is not of the form KEY=VALUE"),
     ("reproduce table3 -p seeds=few --out {out}", "setting seeds = 'few' should be a whole number"),
     ("reproduce table3 -p keep=2 --out {out}", "keep is 2.0; expected a number above 0"),

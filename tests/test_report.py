@@ -43,16 +43,6 @@ def lonely(folder):
     return copy.with_name("alone.html")
 
 
-@pytest.fixture(scope="module")
-def browser():
-    chromium = shutil.which("chromium")
-    if not chromium: pytest.skip("chromium is not here; apt-get install chromium")
-    with pytest.importorskip("playwright.sync_api").sync_playwright() as p:
-        b = p.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield b
-        b.close()
-
-
 look_at_images = """[...document.images].map(i =>
     [i.complete && i.naturalWidth > 0, i.alt.length, i.getBoundingClientRect().right])"""
 

@@ -99,3 +99,15 @@ def test_what_functions_return_is_told(module):
         told = docments(function, full=True)["return"]
         assert told.anno is not inspect.Signature.empty, f"{name} returns something, and is not annotated"
         if told.docment: assert told.docment.split("\n")[0][:30] in show_doc(function)._repr_markdown_()
+
+
+def test_a_private_name_has_one_meaning():
+    "No two modules have helpers of one name: what two need is in one place."
+    places = {}
+    for module in modules:
+        tree = ast.parse((root/"adq"/f"{module}.py").read_text(encoding="utf-8"))
+        own = [n.name for n in tree.body if isinstance(n, (ast.FunctionDef, ast.ClassDef))]
+        for name in own:
+            if name.startswith("_"): places.setdefault(name, []).append(module)
+    twice = {name: found for name, found in places.items() if len(found) > 1}
+    assert places and not twice, f"helpers of one name: {twice}"
