@@ -69,6 +69,11 @@ def test_cells_fit(page):
     assert not lesson or len(cells(page)) < 40, f"{len(cells(page))} cells"
 
 
+@pytest.mark.parametrize("page", [p for p in pages if "nbs" not in p.parts], ids=name_of)
+def test_cells_of_pages_fit(page):
+    for source in code(page): assert len(source.splitlines()) <= 45, f"a cell too long for a screen:\n{source[:200]}"
+
+
 @pytest.mark.parametrize("page", pages, ids=name_of)
 def test_what_the_tests_skip_has_its_output(page):
     for cell in cells(page):
