@@ -929,4 +929,5 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                              'adq.webpage._readable': ('foundations/webpage.html#_readable', 'adq/webpage.py'),
                              'adq.webpage.build_site': ('foundations/webpage.html#build_site', 'adq/webpage.py'),
                              'adq.webpage.mathml': ('foundations/webpage.html#mathml', 'adq/webpage.py'),
+                             'adq.webpage.save_page': ('foundations/webpage.html#save_page', 'adq/webpage.py'),
                              'adq.webpage.web_page': ('foundations/webpage.html#web_page', 'adq/webpage.py')}}}

@@ -157,4 +157,4 @@ def plot_forest(
     ax.plot([], [], "o", color="C0", label="ours, 95 % interval")
     ax.plot([], [], "D", color="C3", markersize=4, label="the paper's")
     ax.plot([], [], "|", color="C3", markersize=8, label="half of it")
-    ax.barh([0], [0], color="0.93", label="seen by so many seeds with a chance below 80 %")
+    ax.barh([0], [0], color="0.93", lw=0, label="seen by so many seeds with a chance below 80 %")

@@ -258,13 +258,13 @@ def _is_made(path, parameters, fingerprint):
 
 def _execute(name, out, parameters, fingerprint):
     "Execute one page on the store, as a notebook and for a browser. One that fails is kept beside the one before."
-    failed, web_page = out/f"{name}.failed.ipynb", import_for_pages("adq.webpage").web_page
+    failed, save_page = out/f"{name}.failed.ipynb", import_for_pages("adq.webpage").save_page
     with write_aside(out/f"{name}.ipynb") as aside:
-        try: page = execute_page(name, aside, parameters, adq=fingerprint)
+        try: execute_page(name, aside, parameters, adq=fingerprint)
         except import_papermill().PapermillExecutionError as e:
             aside.replace(failed)
             raise RuntimeError(f"cell {e.exec_count}: {e.ename}: {' '.join(e.evalue.split())} (see {failed})") from e
-    with write_aside(out/f"{name}.html") as aside: aside.write_text(web_page(page, out), encoding="utf-8")
+    save_page(out/f"{name}.ipynb")
     failed.unlink(missing_ok=True)
 
 def _make_page(name, asked, force, needs_a_run):
