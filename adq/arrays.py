@@ -65,7 +65,8 @@ def as_labels(
     raise ValueError(f"{name} has dtype {labels.dtype}; expected whole numbers or names")
 
 # %% ../nbs/foundations/02_arrays.ipynb #b93a9f02
-_readable = "an array as numpy.save writes it (.npy), one in an archive of numpy.savez (.npz), or text (.csv, .tsv, .txt)"
+_readable = ("an array as numpy.save writes it (.npy), one in an archive of numpy.savez (.npz), "
+             "or text (.csv, .tsv, .txt)")
 _objects = ("holds Python objects, which are never read, because reading them can run any code; "
             "expected numbers or text, saved again after .astype(float) or .astype(str)")
 

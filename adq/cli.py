@@ -518,6 +518,23 @@ _add_command("train", run_train, _add_train_words, "Train on a compressed set, o
              "adq train small --test digits --profile demo\n"
              "  torchrun --nproc-per-node 8 --no-python adq train imagenet --indices small")
 
+# %% ../nbs/evidence/08_cli.ipynb #16c0001b
+def save_comparison(
+    rows,        # of runs, as `adq.train.compare` returns them
+    first,       # `Compressed`, the set of seed 0 by ADQ; or None
+    out,         # new folder: comparison.json, comparison.csv, and in adq/ the set
+    *,
+    force=False, # replace a folder that is there
+    **made,      # what else comparison.json shall tell
+):
+    "Write a comparison of methods."
+    from adq.train import summarise
+    with new_folder(out, force) as folder:
+        (folder/"comparison.json").write_text(strict_json(dict(made, rows=rows)), encoding="utf-8")
+        summarise(rows).reset_index().to_csv(folder/"comparison.csv", index=False)
+        if first: first.save(folder/"adq")
+
+
 # %% ../nbs/evidence/08_cli.ipynb #16c0001d
 def _add_compare_words(p):
     _add_source_words(p)
@@ -534,21 +551,6 @@ def _add_compare_words(p):
 def _tell_run(row):
     text = f"seed {row['seed']} {row['method']:>8}  {row['images']:>7,} images  top-1 {row['accuracy']:.2%}"
     print(text, file=sys.stderr, flush=True)
-
-def save_comparison(
-    rows,        # of runs, as `adq.train.compare` returns them
-    first,       # `Compressed`, the set of seed 0 by ADQ; or None
-    out,         # new folder: comparison.json, comparison.csv, and in adq/ the set
-    *,
-    force=False, # replace a folder that is there
-    **made,      # what else comparison.json shall tell
-):
-    "Write a comparison of methods."
-    from adq.train import summarise
-    with new_folder(out, force) as folder:
-        (folder/"comparison.json").write_text(strict_json(dict(made, rows=rows)), encoding="utf-8")
-        summarise(rows).reset_index().to_csv(folder/"comparison.csv", index=False)
-        if first: first.save(folder/"adq")
 
 def run_compare(args):
     settings = _profile(args)
@@ -570,7 +572,8 @@ def _compare(args, settings):
     rows, first = compare(images, test, methods=args.methods, device=args.device, report=_tell_run,
                           **how | dict(training=how["training"] | {"size": settings.size or None}))
     table = summarise(rows).reset_index()
-    if args.out: save_comparison(rows, first, args.out, force=args.force, source=images.source, split=images.split, **how)
+    if args.out:
+        save_comparison(rows, first, args.out, force=args.force, source=images.source, split=images.split, **how)
     text = f"{images}\n{_tell_how(args, how)}\n\n{table.to_string(index=False)}\n"
     if args.out: text += f"\nwritten {args.out}: comparison.csv"
     if args.out and first: text += ", and in adq/ the set of seed 0 by ADQ with the scores and quotas of its bins"

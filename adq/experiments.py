@@ -383,7 +383,8 @@ def _path(e, start, part, seed, device):
 def _run_trajectory(e, images, test, folder, device, settings):
     some = images.subset(select("random", images.labels, e.keep, seed=e.seed)[0])
     start = untrained_network(e.model, some, e.size or images.shape[-1], seed=e.seed)
-    expert, origin, texture = _path(e, start, some, e.seed, device), _weights_of(start.model), texture_level(some, e.patch)
+    expert, origin = _path(e, start, some, e.seed, device), _weights_of(start.model)
+    texture = texture_level(some, e.patch)
     rank = np.argsort(np.argsort(texture, kind="stable"), kind="stable")*3//len(some)
     thirds = {"low": rank == 0, "medium": rank == 1, "high": rank == 2,
               "random": np.random.default_rng(e.seed).permutation(rank) == 0}
