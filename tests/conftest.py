@@ -42,3 +42,16 @@ def browser():
         b = p.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         yield b
         b.close()
+
+
+@pytest.fixture
+def tab(browser):
+    "A page of the browser. In the end it has complained of nothing, and fetched nothing from elsewhere."
+    said, fetched = [], []
+    page = browser.new_page(viewport=dict(width=400, height=800))
+    page.on("console", lambda m: said.append(m.text))
+    page.on("pageerror", lambda e: said.append(str(e)))
+    page.on("request", lambda r: fetched.append(r.url))
+    yield page
+    page.close()
+    assert not said and fetched and all(u.startswith(("file://", "data:")) for u in fetched)

@@ -8,7 +8,7 @@ from nbdev.showdoc import show_doc
 
 import adq
 from adq.sampling import importance, quotas
-from adq.webpage import web_page
+from adq.webpage import _anchor, web_page
 
 root = Path(__file__).parents[1]
 notebooks = "nbs/**/*.ipynb", "paper_figures/*.ipynb", "paper_figures/laptop*/*.ipynb"
@@ -26,8 +26,7 @@ def prose(path):
 
 
 def anchors(path):
-    headings = re.findall(r"^#+ (.*)$", prose(path), re.M)
-    return {re.sub(r"[^\w\- ]", "", h.lower()).strip().replace(" ", "-") for h in headings}
+    return set(map(_anchor, re.findall(r"^#+ (.*)$", prose(path), re.M)))
 
 
 @pytest.mark.parametrize("page", pages, ids=lambda p: str(p.relative_to(root)))

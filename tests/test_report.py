@@ -48,19 +48,14 @@ look_at_images = """[...document.images].map(i =>
 
 
 @pytest.mark.parametrize("which", ["page", "lonely"])
-def test_in_a_browser(which, browser, request):
-    path, said, fetched = request.getfixturevalue(which), [], []
-    tab = browser.new_page(viewport=dict(width=400, height=800))
-    tab.on("console", lambda m: said.append(m.text))
-    tab.on("pageerror", lambda e: said.append(str(e)))
-    tab.on("request", lambda r: fetched.append(r.url))
+def test_in_a_browser(which, tab, request):
+    path = request.getfixturevalue(which)
     for width in (400, 1600):
         tab.set_viewport_size(dict(width=width, height=800))
         tab.goto(path.as_uri())
         assert tab.evaluate("document.documentElement.scrollWidth") <= width
         images = tab.evaluate(look_at_images)
         assert len(images) > 15 and all(loaded and alt > 10 and right <= width for loaded, alt, right in images)
-    assert not said and all(u.startswith(("file://", "data:")) for u in fetched)
     assert tab.evaluate("document.querySelectorAll('.input, .prompt, script').length") == 0
     assert "Traceback" not in tab.inner_text("main")
 
