@@ -7,6 +7,8 @@ from torchvision.transforms.v2 import functional as TF
 from adq.sources import load_images
 
 shared = Path(__file__).parents[2]/"shared"/"data"
+switches = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+            "--disable-sync"]
 
 
 @pytest.fixture(scope="session")
@@ -36,10 +38,11 @@ def write_tree():
 
 @pytest.fixture(scope="session")
 def browser():
+    "One Chromium for all tests of a process, which can hold only one of playwright's loops."
     chromium = shutil.which("chromium")
     if not chromium: pytest.skip("chromium is not here; apt-get install chromium")
     with pytest.importorskip("playwright.sync_api").sync_playwright() as p:
-        b = p.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        b = p.chromium.launch(executable_path=chromium, args=switches, timeout=300_000)
         yield b
         b.close()
 

@@ -9,8 +9,6 @@ from nbformat.v4 import new_code_cell, new_notebook
 root = Path(__file__).parents[1]
 token = "of-this-test"
 patience = 300 # seconds in which nothing moves; a busy machine is slow, but something moves
-switches = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-            "--disable-sync"]
 state = """async () => {
     const panel = window.jupyterapp.shell.currentWidget, kernel = panel.context.sessionContext.session?.kernel
     const cells = [...panel.content.model.cells].filter(c => c.type == "code" && c.sharedModel.getSource().trim())
@@ -44,11 +42,9 @@ def configure(folder):
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory):
+def lab(tmp_path_factory, browser):
     "The address that `make lab` opens, on a copy of the repository, with a configuration of its own."
     pytest.importorskip("jupyterlab")
-    pytest.importorskip("playwright")
-    if not shutil.which("chromium"): pytest.skip("there is no chromium to look with; apt-get install chromium")
     folder = tmp_path_factory.mktemp("lab")
     copy, config = folder/"with a space", folder/"config"
     unneeded = shutil.ignore_patterns("__pycache__", ".*", "computed", "smoke")
@@ -78,19 +74,16 @@ def lab(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def page(lab):
-    from playwright.sync_api import sync_playwright
-    with sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=shutil.which("chromium"), args=switches, timeout=1000*patience)
-        page = browser.new_page(viewport=dict(width=1400, height=1000))
-        page.set_default_timeout(1000*patience)
-        page.wrong = []
-        page.on("pageerror", lambda error: page.wrong.append(str(error)))
-        page.on("console", lambda message: message.type == "error" and page.wrong.append(message.text))
-        missing = lambda response: response.status >= 400 and page.wrong.append(f"{response.status} {response.url}")
-        page.on("response", missing)
-        yield page
-        browser.close()
+def page(lab, browser):
+    page = browser.new_page(viewport=dict(width=1400, height=1000))
+    page.set_default_timeout(1000*patience)
+    page.wrong = []
+    page.on("pageerror", lambda error: page.wrong.append(str(error)))
+    page.on("console", lambda message: message.type == "error" and page.wrong.append(message.text))
+    missing = lambda response: response.status >= 400 and page.wrong.append(f"{response.status} {response.url}")
+    page.on("response", missing)
+    yield page
+    page.close()
 
 
 def errors(now): return [o for o in now["outputs"] if o["output_type"] == "error" or o.get("name") == "stderr"]
