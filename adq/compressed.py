@@ -15,12 +15,12 @@ from fastcore.basics import patch
 from .bins import bin_numbers
 from .card import write_card
 from .data import ImageData
-from .features import extract_features, fit_classifier
+from .features import extract_features
 from .folders import new_folder
 from .look import colours, look
 from .methods import methods
 from .networks import Network
-from .patches import drop_patches, rank_patches
+from .patches import drop_patches, fit_classifier, rank_patches
 from .request import check_draw, check_dropping
 from .sampling import class_budgets
 from .selections import draw, image_share, method_bins
