@@ -31,7 +31,8 @@ reproduce: .venv/.ready
 # README.md from nbs/index.ipynb, its links seen from the top folder
 readme: .venv/.ready
 	$(BIN)/jupyter nbconvert nbs/index.ipynb --to markdown --no-input --stdout --log-level ERROR \
-		| sed -E -e 's#\]\(((foundations|method|tools|evidence|results)/)#](nbs/\1#g' -e 's#\]\(\.\./#](#g' > README.md.new
+		| sed -E -e 's#\]\(((foundations|method|tools|evidence|results)/)#](nbs/\1#g' -e 's#\]\(\.\./#](#g' \
+		| cat -s > README.md.new
 	mv README.md.new README.md
 
 # every notebook as a web page, with links among them: open site/index.html
