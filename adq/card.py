@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from .data import writable
 from .folders import is_ours, signed
 from .manifest import read_manifest, readable_size, schema, unpacked_bytes
-from .methods import methods
+from .methods import measured, methods
 
 # %% ../nbs/foundations/11_card.ipynb #4ec8295e
 _unpacking = """
@@ -43,6 +43,8 @@ terms, which `adq` does not know. Put `license:` into the header of this page, a
 {made}
 
 {figure}`compressed.json` has all settings, scores and quotas, and the checksum of each shard.
+
+What choosing was worth where it was measured: {measured}.
 
 ## Columns
 
@@ -158,7 +160,7 @@ def _text(folder, manifest):
     mask = f"which patches are kept: a bit for each cell of {cell}×{cell} pixels, row by row, 1 = kept"
     figure = "![Representativeness, diversity, importance and quota of each bin](scores.png)\n\n"
     return _page.format(
-        title=_plain(name), summary=summary, classes=len(manifest.classes),
+        title=_plain(name), summary=summary, measured=measured, classes=len(manifest.classes),
         made="\n".join(f"| {k} | {v} |" for k, v in (rows | _rows_stored(manifest)).items()),
         figure=figure if (folder/"scores.png").is_file() else "",
         coded=coded + ", dropped patches flattened to the mean colour of the kept ones"*bool(cell),

