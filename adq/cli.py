@@ -326,7 +326,7 @@ def _by_cost():
     return "\n".join(f"  {cost}: {', '.join(name for name, m in methods.items() if m.cost == cost)}" for cost in costs)
 
 _method_help = (f"methods, by what selecting takes (adq compare measures which wins for you):\n{_by_cost()}\n"
-                + textwrap.fill(f"{measured}", 80))
+                + textwrap.fill(measured, 80))
 
 # %% ../nbs/evidence/08_cli.ipynb #fbe3198e
 def run_compress(args):
