@@ -68,6 +68,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                             'adq.claims.plot_forest': ('evidence/claims.html#plot_forest', 'adq/claims.py'),
                             'adq.claims.power': ('evidence/claims.html#power', 'adq/claims.py'),
                             'adq.claims.together': ('evidence/claims.html#together', 'adq/claims.py'),
+                            'adq.claims.told_from_zero': ('evidence/claims.html#told_from_zero', 'adq/claims.py'),
                             'adq.claims.verdict': ('evidence/claims.html#verdict', 'adq/claims.py'),
                             'adq.claims.weigh': ('evidence/claims.html#weigh', 'adq/claims.py')},
             'adq.cli': { 'adq.cli._Help': ('evidence/cli.html#_help', 'adq/cli.py'),
