@@ -734,6 +734,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                        'adq/settings.py'),
                               'adq.settings._check_settings': ('foundations/settings.html#_check_settings', 'adq/settings.py'),
                               'adq.settings._deterministic': ('foundations/settings.html#_deterministic', 'adq/settings.py'),
+                              'adq.settings._read_lines': ('foundations/settings.html#_read_lines', 'adq/settings.py'),
                               'adq.settings._settings_file': ('foundations/settings.html#_settings_file', 'adq/settings.py'),
                               'adq.settings.autocast': ('foundations/settings.html#autocast', 'adq/settings.py'),
                               'adq.settings.check_choice': ('foundations/settings.html#check_choice', 'adq/settings.py'),

@@ -662,7 +662,7 @@ def _read_changes(texts):
 def _add_reproduce_words(p):
     p.add_argument("name", metavar="NAME", help=f"all, {', '.join(page_names)}")
     p.add_argument("--profile", default="laptop",
-                   help="section of settings.ini: smoke, laptop, paper, imagenet (default: laptop)")
+                   help="section of settings.ini: smoke, laptop, narrow, paper, imagenet (default: laptop)")
     p.add_argument("-p", dest="parameters", metavar="KEY=VALUE", action="append", default=[],
                    help="a setting, or a parameter of the page, in place of the profile's; may be repeated")
     p.add_argument("--out", type=Path, metavar="DIR",

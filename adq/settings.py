@@ -168,6 +168,19 @@ def _settings_file():
     places = package_folder(), package_folder().parent
     return next(folder/"settings.ini" for folder in places if (folder/"settings.ini").exists())
 
+def _read_lines(path, profile):
+    "What a profile says, over what the one says that it is like, over the defaults."
+    ini = configparser.ConfigParser(interpolation=None, default_section=None)
+    ini.add_section("DEFAULT")
+    try: ini.read(path, encoding="utf-8")
+    except configparser.Error as e: raise ValueError(f"settings file '{path}' cannot be read: {e}") from e
+    known = [section for section in ini.sections() if section != "DEFAULT"]
+    if profile not in known: raise ValueError(f"profile '{profile}' is unknown; {path.name} has {', '.join(known)}")
+    own = dict(ini[profile])
+    like = own.pop("like", "DEFAULT")
+    if like not in ini: raise ValueError(f"profile '{profile}' is like '{like}', which {path.name} does not have")
+    return {**ini["DEFAULT"], **ini[like], **own}
+
 def load_settings(
     profile="paper", # a section of the file
     path=None,       # another file than the project's own settings.ini
@@ -177,12 +190,7 @@ def load_settings(
     Raises `ValueError` for an unknown profile, key or value, `FileNotFoundError` without the file."""
     path = Path(path) if path else _settings_file()
     if not path.is_file(): raise FileNotFoundError(f"settings file '{path}' does not exist")
-    ini = configparser.ConfigParser(interpolation=None)
-    try: ini.read(path, encoding="utf-8")
-    except configparser.Error as e: raise ValueError(f"settings file '{path}' cannot be read: {e}") from e
-    if profile not in ini:
-        raise ValueError(f"profile '{profile}' is unknown; {path.name} has {', '.join(ini.sections())}")
-    values = {name: parse_setting(name, text) for name, text in ini[profile].items()}
+    values = {name: parse_setting(name, text) for name, text in _read_lines(path, profile).items()}
     absent = [name for name in setting_names if name not in values]
     if absent: raise ValueError(f"profile '{profile}' in {path.name} has no value for {', '.join(absent)}")
     for name in values.keys() & (changes or {}).keys():

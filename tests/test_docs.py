@@ -11,7 +11,7 @@ from adq.sampling import importance, quotas
 from adq.webpage import _anchor, web_page
 
 root = Path(__file__).parents[1]
-notebooks = "nbs/**/*.ipynb", "paper_figures/*.ipynb", "paper_figures/laptop*/*.ipynb"
+notebooks = "nbs/**/*.ipynb", "paper_figures/*.ipynb", "paper_figures/*/*.ipynb"
 pages = [root/"README.md", *(page for pattern in notebooks for page in sorted(root.glob(pattern)))]
 modules = [importlib.import_module(f"adq.{m.name}") for m in pkgutil.iter_modules(adq.__path__) if m.name[0] != "_"]
 

@@ -9,7 +9,7 @@ from adq.execute import page_names
 
 pages = Path(__file__).parents[1]/"paper_figures"
 of_rows = [name for name in page_names if name != "cost"] # which reads the images themselves
-stored = [(folder, name) for folder in ("laptop", "laptop-float32") for name in of_rows
+stored = [(folder, name) for folder in ("laptop", "narrow") for name in of_rows
           if (pages/folder/f"{name}.ipynb").exists()]
 
 
@@ -27,7 +27,7 @@ def test_stored_tables_are_those_of_the_stored_rows(tmp_path, folder, name):
     out.mkdir()
     shutil.copy(pages/folder/"runs.jsonl", out)
     words = ["-p", "source=../shared/data/cifar10", "-p", "data=CIFAR-10, JPEG-recompressed copy"]
-    assert main(["reproduce", name, "--profile", "laptop", "--stored", "--out", str(out), *words]) == 0
+    assert main(["reproduce", name, "--profile", folder, "--stored", "--out", str(out), *words]) == 0
     tables = [p for p in out.iterdir() if p.suffix in (".csv", ".md", ".tex", ".txt")]
     made = [p for p in tables if p.stem.partition("_")[0] == name]
     assert made and [p.name for p in made if p.read_bytes() != (pages/folder/p.name).read_bytes()] == []
