@@ -719,8 +719,8 @@ def selections(s)->list:
     "Every method by name, and two that join similarity, adaptive quotas and difficulty."
     every, first = (*methods, "dq-kept", "adq-ccs"), s.keep[:1]
     runs = _by_seed(s, best, first, s.endpoint_seeds) + _by_seed(s, every, first, s.endpoint_seeds)
-    runs += _by_seed(s, best, first, s.seeds, noise=s.wrong_labels)
     runs += _by_seed(s, best, first, s.endpoint_seeds, model=s.second_model)
+    for model in (s.model, s.second_model): runs += _by_seed(s, best, first, s.seeds, model=model, noise=s.wrong_labels)
     return runs + _by_seed(s, every, s.selection_keep, s.seeds)
 
 def imagenet_store(
