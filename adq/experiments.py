@@ -176,18 +176,26 @@ def _run_scores(e, images, test, folder, device, settings):
     return scores | dict(seconds=json.loads(str(scored["seconds"])))
 
 # %% ../nbs/evidence/03_experiments.ipynb #35c2e25e
+def _is_pretrained(e): return not Extractor.parse(e.extractor).weights.startswith("self:")
+
 def _drawn_seed(e):
     "That of the extractor; pretrained ones are the same in all seeds."
-    return e.seed if Extractor.parse(e.extractor).weights.startswith("self:") else 0
+    return 0 if _is_pretrained(e) else e.seed
 
 def _encoder(e, images, device, **how):
     "The extractor of `e`."
     how = dict(seed=e.seed) | how
     return load_extractor(e.extractor, images, device=device, flip=e.flip, compile=bool(e.compile), **how)
 
+def _unlabelled(images):
+    "The same images of one class, so that what no label changes is computed once."
+    return ImageData(images.images, np.zeros(len(images), int), ["image"], images.source, images.split, images.encoded)
+
 def _embedded(e, images, folder, device):
     "Embedding by the extractor of `e`, and its seconds."
-    same = {name: getattr(e, name) for name in ("extractor", "flip", "compile", "noise")}
+    same = {name: getattr(e, name) for name in ("extractor", "flip", "compile")}
+    if _is_pretrained(e): images = _unlabelled(images)
+    else: same["noise"] = e.noise
     made = Experiment("features", _drawn_seed(e), **same)
     def encode():
         network = _encoder(e, images, device, seed=made.seed)

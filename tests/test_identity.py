@@ -85,6 +85,15 @@ def test_other_weights_under_one_name_are_other_stages_and_other_runs(tmp_path, 
     assert experiment(moved, kind="scores").key("x") == e.key("x")
 
 
+def test_features_that_no_label_changes_are_computed_once(tmp_path):
+    weights(tmp_path/"weights.pt", 0)
+    for extractor, made in (f"resnet18_narrow/{tmp_path/'weights.pt'}@8", 1), (smoke.extractor, 3):
+        settings, store = replace(smoke, extractor=extractor), tmp_path/str(made)
+        wrong = [(0, None), (0, 0.1), (1, 0.1)]
+        sweep([experiment(settings, "ccs-probe", keep=0.1, seed=s, noise=n) for s, n in wrong], store, settings)
+        assert len(list((store/"computed").glob("*.npz"))) == made
+
+
 def test_stored_runs_are_found_without_the_file_of_their_weights(tmp_path):
     path = tmp_path/"weights.pt"
     weights(path, 0)
