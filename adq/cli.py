@@ -68,8 +68,7 @@ def _parser():
     return parser
 
 # %% ../nbs/evidence/08_cli.ipynb #16c00007
-_sources = (f"{', '.join(named_sources)}, hf:owner/name, hf:owner/name:config, or a folder of class folders or "
-            "Parquet files")
+_sources = f"{', '.join(named_sources)}, hf:owner/name[:config], or a folder of images or tables"
 
 def _add_place_words(p):
     p.add_argument("--data-root", metavar="DIR", help="folder with the files of a named data set")
@@ -326,7 +325,7 @@ def _by_cost():
     return "\n".join(f"  {cost}: {', '.join(name for name, m in methods.items() if m.cost == cost)}" for cost in costs)
 
 _method_help = (f"methods, by what selecting takes (adq compare measures which wins for you):\n{_by_cost()}\n"
-                + textwrap.fill(measured, 80))
+                + textwrap.fill(measured, 80, break_on_hyphens=False))
 
 # %% ../nbs/evidence/08_cli.ipynb #fbe3198e
 def run_compress(args):
