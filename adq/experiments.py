@@ -176,11 +176,9 @@ def _run_scores(e, images, test, folder, device, settings):
     return scores | dict(seconds=json.loads(str(scored["seconds"])))
 
 # %% ../nbs/evidence/03_experiments.ipynb #35c2e25e
-def _is_pretrained(e): return not Extractor.parse(e.extractor).weights.startswith("self:")
-
 def _drawn_seed(e):
     "That of the extractor; pretrained ones are the same in all seeds."
-    return 0 if _is_pretrained(e) else e.seed
+    return 0 if Extractor.parse(e.extractor).pretrained else e.seed
 
 def _encoder(e, images, device, **how):
     "The extractor of `e`."
@@ -188,15 +186,14 @@ def _encoder(e, images, device, **how):
     return load_extractor(e.extractor, images, device=device, flip=e.flip, compile=bool(e.compile), **how)
 
 def _unlabelled(images):
-    "The same images of one class, so that what no label changes is computed once."
-    return ImageData(images.images, np.zeros(len(images), int), ["image"], images.source, images.split, images.encoded)
+    "The same images with one label, so that what no label changes is computed once."
+    return ImageData(images.images, np.zeros(len(images), int), images.classes, images.source, images.split,
+                     images.encoded)
 
 def _embedded(e, images, folder, device):
     "Embedding by the extractor of `e`, and its seconds."
-    same = {name: getattr(e, name) for name in ("extractor", "flip", "compile")}
-    if _is_pretrained(e): images = _unlabelled(images)
-    else: same["noise"] = e.noise
-    made = Experiment("features", _drawn_seed(e), **same)
+    if Extractor.parse(e.extractor).pretrained: images = _unlabelled(images)
+    made = Experiment("features", _drawn_seed(e), extractor=e.extractor, flip=e.flip, compile=e.compile)
     def encode():
         network = _encoder(e, images, device, seed=made.seed)
         return extract_features(images, network, returns="pooled", device=device)[:, :network.model.num_features]
@@ -207,8 +204,7 @@ def _embedded(e, images, folder, device):
 
 def _binned(e, images, folder, device):
     "Bins and embedding by which DQ chooses, as `_scored` has them, and seconds."
-    same = {name: getattr(e, name) for name in (*_binning, "noise")}
-    made = Experiment("bins", _drawn_seed(e), **same)
+    made = Experiment("bins", _drawn_seed(e), **{name: getattr(e, name) for name in _binning})
     encoded = _embedded(e, images, folder, device)
     def make():
         bins, seconds = _with_seconds(lambda: graphcut_bins(encoded["embedding"], images.labels, e.n_bins))
@@ -218,7 +214,7 @@ def _binned(e, images, folder, device):
 
 def _watched(e, images, folder, device):
     "`Dynamics` of a training, and its seconds."
-    made = Experiment("dynamics", e.seed, dynamics=e.dynamics, flip=e.flip, noise=e.noise)
+    made = Experiment("dynamics", e.seed, dynamics=e.dynamics, flip=e.flip)
     def watch(): return training_dynamics(images, e.dynamics, flip=e.flip, seed=e.seed, device=device)
     def make():
         seen, seconds = _with_seconds(watch)

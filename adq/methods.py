@@ -38,4 +38,4 @@ methods = {
 # %% ../nbs/foundations/09_methods.ipynb #3f51c0ab
 measured = ("points over a random 10 % of CIFAR-10, by convnet7_narrow: ccs +1.7 ± 0.3, ccs-probe +0.9 ± 0.6, "
             "dq +0.5 ± 0.5; a tenth of the labels wrong: ccs +4.3 ± 1.5, ccs-probe +4.2 ± 1.1, dq +0.5 ± 0.9; "
-            "by convnet7, no gain so far")
+            "by convnet7, none told from zero yet")
