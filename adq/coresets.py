@@ -48,17 +48,18 @@ def k_center(
 # %% ../nbs/method/05b_coresets.ipynb #05bc0006
 def facility_location(
     features, # float (n, D)
-    count,    # how many to take, at most n
+    count,    # how many to take, less than n
 )->np.ndarray: # int64 (count,) in order of selection
-    "Facility location of cosine similarities, clipped at 0, by apricot. Raises `ImportError` where that is missing."
-    if not importlib.util.find_spec("apricot"):
-        raise ImportError("facility-location needs the package apricot-select, which is not installed; "
+    "Facility location of cosine similarities, clipped at 0, by submodlib. Raises `ImportError` where that is missing."
+    if not importlib.util.find_spec("submodlib"):
+        raise ImportError("facility-location needs the package submodlib-py, which is not installed; "
                           "pip install 'adq[peers]'")
-    from apricot import FacilityLocationSelection
+    from submodlib import FacilityLocationFunction
     f = np.asarray(features, np.float64)
     f = f/np.maximum(np.linalg.norm(f, axis=1, keepdims=True), 1e-12)
-    chosen = FacilityLocationSelection(count, metric="precomputed", optimizer="lazy").fit(np.clip(f @ f.T, 0, None))
-    return chosen.ranking.astype(np.int64)
+    function = FacilityLocationFunction(len(f), "dense", sijs=np.clip(f @ f.T, 0, None), separate_rep=False)
+    picks = function.maximize(count, "LazyGreedy", show_progress=False)
+    return np.array([i for i, _ in picks], np.int64)
 
 def graphcut(
     features, # float (n, D)
@@ -87,5 +88,5 @@ def coreset(
         if not finite.all():
             row = pool[finite.argmin()]
             raise ValueError(f"features has a value that is not finite in row {row}; expected finite numbers")
-        if count: chosen.append(pool[ways[way](features[pool], count)])
+        if count: chosen.append(pool[ways[way](features[pool], count)] if count < len(pool) else pool)
     return np.sort(np.concatenate(chosen))

@@ -29,7 +29,7 @@ def keys(folder): return [row["key"] for row in read_rows(folder)]
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
     out = tmp_path_factory.mktemp("reproduce")/"pages"
-    assert main(["reproduce", "all", "--profile", "smoke", "--out", str(out), "--jobs", "2"]) == 0
+    assert main(["reproduce", "all", "--profile", "smoke", "--out", str(out)]) == 0
     return out
 
 
