@@ -337,6 +337,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'adq.experiments._weights_of': ('evidence/experiments.html#_weights_of', 'adq/experiments.py'),
                                  'adq.experiments._with_seconds': ('evidence/experiments.html#_with_seconds', 'adq/experiments.py'),
                                  'adq.experiments._work': ('evidence/experiments.html#_work', 'adq/experiments.py'),
+                                 'adq.experiments._work_of': ('evidence/experiments.html#_work_of', 'adq/experiments.py'),
                                  'adq.experiments.append_row': ('evidence/experiments.html#append_row', 'adq/experiments.py'),
                                  'adq.experiments.as_table': ('evidence/experiments.html#as_table', 'adq/experiments.py'),
                                  'adq.experiments.bin_value': ('evidence/experiments.html#bin_value', 'adq/experiments.py'),

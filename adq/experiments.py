@@ -586,6 +586,10 @@ def sweep(
         else: _in_processes(experiments, folder, settings, data_root, jobs, device, bar, until)
     return collect(experiments, folder, settings, data_root=data_root)
 
+def _work_of(parent, *args, **how):
+    _work(*args, parent=parent, **how)
+    if os.getppid() != parent: os._exit(1) # the sweep was killed: a pool's process would wait for ever
+
 def _in_processes(experiments, folder, settings, data_root, jobs, device, bar, until):
     data = _fingerprint(*_train_and_test(settings.source, data_root))
     keys = {e.key(data) for e in experiments}
@@ -594,8 +598,8 @@ def _in_processes(experiments, folder, settings, data_root, jobs, device, bar, u
     on = [f"cuda:{i % gpus}" if gpus else device for i in range(jobs)]
     threads = max(1, (os.cpu_count() or 1)//jobs)
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
-        workers = [pool.submit(_work, experiments, folder, settings.source, data_root, settings, where, threads,
-                               os.getpid(), until=until, processes=on.count(where)) for where in on]
+        workers = [pool.submit(_work_of, os.getpid(), experiments, folder, settings.source, data_root, settings, where,
+                               threads, until=until, processes=on.count(where)) for where in on]
         try:
             while not all(w.done() for w in workers):
                 update()

@@ -1,11 +1,11 @@
 """`adq reproduce`: all pages at smoke size, failures, and sweeps that are interrupted or share a store."""
-import json, os, re, shutil, signal, subprocess, sys, time
+import json, os, re, shutil, subprocess, sys, time
 from dataclasses import replace
 from html import unescape
 from pathlib import Path
 from urllib.parse import unquote
 
-import pandas as pd, pytest, torch
+import pandas as pd, psutil, pytest, torch
 
 from adq.cli import main
 from adq.execute import page_names
@@ -189,12 +189,15 @@ def test_a_failing_cell_is_told_and_kept(tmp_path, capsys):
 def test_kill_loses_and_doubles_no_row(tmp_path, jobs):
     count, store = 12, tmp_path/"runs.jsonl"
     program = script.format(count=count, folder=str(tmp_path), jobs=jobs)
-    process = subprocess.Popen([sys.executable, "-c", program], start_new_session=True)
+    process = subprocess.Popen([sys.executable, "-c", program])
     while not (store.exists() and store.read_bytes().count(b"\n") >= 2):
         assert process.poll() is None, "the sweep ended early"
         time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGKILL)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
     process.wait()
+    _, alive = psutil.wait_procs(workers, 600) # each ends its run at hand, and begins none
+    assert not alive
     before = read_rows(tmp_path)
     assert 2 <= len(before) < count
     with open(store, "ab") as f: f.write(b'{"key": "torn')
