@@ -52,7 +52,8 @@ def family(
     model, # name of a network
 )->str:    # name of the architecture of the paper that it stands for
     "Narrow networks stand for wide ones, and `convnet7`, which two cores can train, for ResNet-18."
-    return "resnet18" if model == "convnet7" else model.removesuffix("_narrow")
+    wide = model.removesuffix("_narrow")
+    return "resnet18" if wide == "convnet7" else wide
 
 def in_table1(
     models, # names of networks
