@@ -29,5 +29,5 @@ def test_stored_tables_are_those_of_the_stored_rows(tmp_path, folder, name):
     words = ["-p", "source=../shared/data/cifar10", "-p", "data=CIFAR-10, JPEG-recompressed copy"]
     assert main(["reproduce", name, "--profile", folder, "--stored", "--out", str(out), *words]) == 0
     tables = [p for p in out.iterdir() if p.suffix in (".csv", ".md", ".tex", ".txt")]
-    made = [p for p in tables if p.stem.partition("_")[0] == name]
+    made = [p for p in tables if f"{p.stem}_".startswith(f"{name}_")]
     assert made and [p.name for p in made if p.read_bytes() != (pages/folder/p.name).read_bytes()] == []
