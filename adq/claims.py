@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['words', 'power', 'detectable_difference', 'holm', 'Evidence', 'weigh', 'verdict', 'judge', 'told_from_zero',
-           'together', 'in_a_sentence', 'plot_forest']
+           'together', 'with_interval', 'in_a_sentence', 'plot_forest']
 
 # %% ../nbs/evidence/04_claims.ipynb #01b1e345
 from dataclasses import dataclass
@@ -121,14 +121,20 @@ def together(
     return next(w for w in (words[2], words[1], words[3], words[0]) if w in verdicts)
 
 # %% ../nbs/evidence/04_claims.ipynb #e1c56dcc
+def with_interval(
+    mean, # in whatever unit
+    half, # of the 95 % interval; NaN = none
+)->str:
+    "A difference as prose has it."
+    return f"{mean:+.2f}" + ("" if np.isnan(half) else f" ± {half:.2f}")
+
 def in_a_sentence(
     name,       # of the endpoint
     line,       # Series: a line of a table as `judge` returns
     unit="points",
 )->str:
     "What was found about one endpoint, the verdict, and what so many seeds could have seen."
-    half = "" if np.isnan(line["± 95 %"]) else f" ± {line['± 95 %']:.2f}"
-    found = f"{line['mean']:+.2f}{half} {unit}" if line.n else "no run yet"
+    found = f"{with_interval(line['mean'], line['± 95 %'])} {unit}" if line.n else "no run yet"
     paper = "" if np.isnan(line.paper) else f" (the paper: {line.paper:+.1f})"
     told = f"{line.verdict} here; {line.n:g} seeds tell {line.detectable:.1f} {unit} from zero"
     if line.n < line.planned:
