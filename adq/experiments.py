@@ -124,6 +124,8 @@ def _settled(method, values):
     if not 0 < values["drop"] <= 1 - values["keep"]: values |= dict(drop=None, reconstruct=None)
     return method, values | dict(points=min(values["points"], values["epochs"]))
 
+_real = {f.name for f in fields(Experiment) if f.type is float} # 1 and 1.0 are one setting, and one key
+
 def experiment(
     settings,       # `Settings`
     method=None,    # of a training; None for the other kinds
@@ -141,7 +143,8 @@ def experiment(
     if kind == "train": method, values = _settled(method, values)
     values |= {name: values[name] or None for name in ("size", "compile")}
     names = (*_trained, *_parts[method]) if kind == "train" else _of_kind[kind]
-    return Experiment(kind, seed, method, **{name: values[name] for name in names})
+    given = {name: values[name] for name in names if values[name] is not None}
+    return Experiment(kind, seed, method, **{name: float(v) if name in _real else v for name, v in given.items()})
 
 # %% ../nbs/evidence/03_experiments.ipynb #0cc1c362
 def _computed(folder, made, images, ending):

@@ -198,7 +198,7 @@ def _plot_paths(ax, long, names):
     for name in names:
         mean = long[long.third == name].groupby("epoch").distance.mean()
         ax.plot(mean.index, mean, color=_thirds[name], ls="--" if name == "expert again" else "-", label=name)
-    ax.set(xlabel="epoch", ylabel="distance to the expert (its start: 1)", title="means over seeds")
+    ax.set(xlabel="epoch", ylabel="distance (start of the expert: 1)", title="means over seeds")
     ax.set_ylim(0, None)
     ax.locator_params(axis="x", integer=True)
     ax.legend(fontsize="small", ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.25))
