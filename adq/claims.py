@@ -146,13 +146,13 @@ def in_a_sentence(
     unit="points",
 )->str:
     "What was found about one endpoint, the verdict, and what so many seeds could have seen."
-    found = f"{with_interval(line['mean'], line['± 95 %'])} {unit}"
     paper = "" if np.isnan(line.paper) else f" (the paper: {line.paper:+.1f})"
-    seen = f"{line.n:g} seeds find a true difference of {line.detectable:.1f} in four of five cases"
-    told = f"{line.verdict} here; {seen}"
     if not line.n: return f"{name}{paper}: {line.verdict}."
-    if line.n < line.planned:
-        told = f"no verdict before all planned seeds are there, {line.n:g} of {line.planned:g} are"
+    found = f"{with_interval(line['mean'], line['± 95 %'])} {unit}"
+    told = f"no verdict before all planned seeds are there, {line.n:g} of {line.planned:g} are"
+    if line.n >= line.planned:
+        seen = f"{line.n:g} seeds find a true difference of {line.detectable:.1f} in four of five cases"
+        told = f"{line.verdict} here; {seen}"
     return f"{name}: {found}{paper}: {told}."
 
 # %% ../nbs/evidence/04_claims.ipynb #a2f76c17
