@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['words', 'power', 'detectable_difference', 'holm', 'Evidence', 'weigh', 'verdict', 'judge', 'without_paper',
-           'told_from_zero', 'together', 'with_interval', 'in_a_sentence', 'plot_forest']
+           'told_from_zero', 'together', 'with_interval', 'in_a_cell', 'in_a_sentence', 'plot_forest']
 
 # %% ../nbs/evidence/04_claims.ipynb #01b1e345
 from dataclasses import dataclass
@@ -139,6 +139,14 @@ def with_interval(
 )->str:
     "A difference as prose has it."
     return f"{mean:+.2f}" + ("" if np.isnan(half) else f" ± {half:.2f}")
+
+def in_a_cell(
+    line, # Series: a line of a table as `judge` or `without_paper` returns
+)->str:
+    "The difference of one endpoint, and how many of the planned seeds it has where some are missing."
+    if not line.n: return words[4]
+    few = f" ({line.n:g} of {line.planned:g} seeds)" if line.n < line.planned else ""
+    return with_interval(line["mean"], line["± 95 %"]) + few
 
 def in_a_sentence(
     name,       # of the endpoint

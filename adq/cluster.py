@@ -15,9 +15,10 @@ from tqdm.auto import tqdm
 
 from .bins import bin_pool, class_pools, join_bins
 from .data import ImageData
-from .diversity import moments, score_bin
+from .diversity import score_bin
 from .features import encode_batches, gather
 from .settings import pick_device, seeded
+from .standardise import moments
 from .texture import images_at_once, texture_level
 
 

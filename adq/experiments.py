@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['results_version', 'added', 'best', 'page_runs', 'Experiment', 'experiment', 'with_wrong_labels', 'run', 'read_rows',
-           'append_row', 'processor', 'as_table', 'find_rows', 'collect', 'sweep', 'differences', 'paired', 'doses',
-           'primary_endpoints', 'evidence', 'table1', 'table2', 'table3', 'figure2', 'figure4', 'figure5', 'figure6',
-           'readings', 'bin_value', 'controls', 'selections', 'imagenet_store', 'imagenet_rows', 'value_class',
-           'by_value']
+           'append_row', 'processor', 'as_table', 'find_rows', 'collect', 'sweep', 'differences', 'paired',
+           'seconds_of', 'doses', 'primary_endpoints', 'evidence', 'table1', 'table2', 'table3', 'figure2', 'figure4',
+           'figure5', 'figure6', 'readings', 'bin_value', 'controls', 'selections', 'imagenet_store', 'imagenet_rows',
+           'value_class', 'by_value']
 
 # %% ../nbs/evidence/03_experiments.ipynb #9106bbc4
 import copy, functools, json, math, multiprocessing, os, platform, re, subprocess, sys, time
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -604,10 +604,10 @@ def _in_processes(experiments, folder, settings, data_root, jobs, device, bar, u
         workers = [pool.submit(_work_of, os.getpid(), experiments, folder, settings.source, data_root, settings, where,
                                threads, until=until, processes=on.count(where)) for where in on]
         try:
-            while not all(w.done() for w in workers):
+            while busy := wait(workers, timeout=2, return_when=FIRST_EXCEPTION).not_done:
                 update()
-                if failed := next((w for w in workers if w.done() and w.exception()), None): raise failed.exception()
-                time.sleep(0.5)
+                for w in workers:
+                    if w not in busy: w.result() # raises what it failed with
         except BaseException:
             for process in pool._processes.values(): process.terminate()
             raise
@@ -633,6 +633,16 @@ def paired(
     apart = differences(rows, method, against).groupby(["model", "keep"], sort=False)
     return apart.agg(points="mean", half=interval, seeds="size").rename(columns={"half": "± 95 %"})
 
+def seconds_of(
+    scores,             # DataFrame, as `collect` returns, of runs that score all bins
+    method,             # adq, or dq, which needs neither views nor scores
+)->pd.Series:           # by extractor and seed; NaN without a run
+    "What choosing by a method takes, from the stages of one run that scores all bins."
+    spent = scores.set_index(["extractor", "seed"]).filter(like="_seconds")
+    spent.columns = spent.columns.str.removesuffix("_seconds")
+    if method == "dq": spent = spent.filter(["extractor", "features", "bins"])
+    return spent.sum(axis=1)
+
 def doses(
     rows,               # DataFrame, as `collect` returns, of one network
     method, against="dq",
@@ -656,6 +666,11 @@ def _by_seed(s, names, ratios, seeds, **changes):
     "Runs of these methods, ratio by ratio and seed by seed."
     return [experiment(s, m, keep=k, seed=i, **changes) for k in ratios for i in range(seeds) for m in names]
 
+def _with_endpoints(s, names, ratios):
+    "Runs of these methods; those of the primary endpoints with all their seeds."
+    primary = [m for m in names if any(m in pair for pair in primary_endpoints(s))]
+    return _by_seed(s, names, ratios, s.seeds) + _by_seed(s, primary, s.keep[:1], s.endpoint_seeds)
+
 def evidence(s)->list:
     "The primary endpoints, and once more near the paper's accuracy."
     pairs = [m for pair in primary_endpoints(s) for m in pair]
@@ -677,7 +692,7 @@ def table2(s)->list:
 
 def table3(s)->list:
     "Which score wins what; and a random sample, which the paper leaves out."
-    some = _by_seed(s, ("random", "dq", "rs", "ds", "adq"), s.keep, s.seeds)
+    some = _with_endpoints(s, ("random", "dq", "rs", "ds", "adq"), s.keep)
     return some + [experiment(s, "full", seed=i) for i in range(s.other_seeds)]
 
 # %% ../nbs/evidence/03_experiments.ipynb #d5058d87
@@ -707,7 +722,7 @@ def figure6(s)->list:
 
 def readings(s)->list:
     "ADQ as the text allows to read it, and as it was released."
-    return _by_seed(s, ("random", "dq", "adq", "adq-zscore", "adq-twice", "released"), s.keep[:1], s.seeds)
+    return _with_endpoints(s, ("random", "dq", "adq", "adq-zscore", "adq-twice", "released"), s.keep[:1])
 
 def bin_value(s)->list:
     "What the images of a bin are worth: alone, in halves, and added to an even sample."

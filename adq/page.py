@@ -37,14 +37,12 @@ class Page:
         self.out, self.data = Path(self.out_dir or self.profile), self.data or self.settings.source
 
     def rows(self,
-        of=None,     # name of the page whose runs they are, or a tuple of several; None = this one's
+        of=None,     # name of the page whose runs they are; None = this one's
         stored=None, # make none; None = as the page does
     )->pd.DataFrame: # as `adq.experiments.as_table` returns
         "The rows of a page's runs; those that the store lacks are made first."
-        names, stored = (of,) if isinstance(of, str) else of or (self.name,), self.stored if stored is None else stored
-        runs = [e for name in names for e in page_runs[name](self.settings)]
-        return sweep(runs, self.out, self.settings, data_root=self.data_root, jobs=self.jobs, device=self.device,
-                     stored=stored)
+        return sweep(page_runs[of or self.name](self.settings), self.out, self.settings, data_root=self.data_root,
+                     jobs=self.jobs, device=self.device, stored=self.stored if stored is None else stored)
 
     def caption(self, rows)->str: # of two lines
         "Data, profile and seeds of what is shown, and the hardware."

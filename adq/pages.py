@@ -229,7 +229,7 @@ def _runs_of(name, settings): return page_runs[name](settings) if name in page_r
 
 def _shown_rows(name, asked):
     "Stored rows that a page shows; some pages show what other pages made, too."
-    if name in ("evidence", "bin_value", "table3", "readings"): rows = read_rows(asked.out)
+    if name in ("evidence", "bin_value", "table2"): rows = read_rows(asked.out)
     else: rows = find_rows(_runs_of(name, asked.settings), asked.out, asked.settings, asked.data_root)
     if "imagenet" not in _own_parameters(name): return rows
     return rows + read_rows(imagenet_store(asked.out, asked.changes.get("imagenet", "")))

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 from fastcore.basics import patch, store_attr
 
+from .activation import check_explainable
 from .arrays import as_labels, check_features
 from .bins import graphcut_bins
 from .data import ImageData
@@ -18,7 +19,6 @@ from .difficulty import watched_network
 from .diversity import diversity as bin_diversity
 from .features import Extractor, extract_features, input_size
 from .methods import methods
-from .patches import check_explainable
 from .reconstruction import check_cell
 from .selections import image_share
 from .settings import check_choice, check_positive, check_share, check_whole, pick_device

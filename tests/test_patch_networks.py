@@ -1,9 +1,10 @@
 """Dropping patches by networks of every family: explained, or refused by name before any training."""
 import pytest, torch
 
+from adq.activation import check_explainable, class_activation
 from adq.cli import main
 from adq.networks import Network, build_model
-from adq.patches import check_explainable, class_activation
+from adq.patches import GradCAMpp
 from adq.settings import seeded
 
 small = "test_byobnet test_convnext test_efficientnet test_mambaout test_nfnet test_resnet test_vit test_vit_relpos"
@@ -45,7 +46,7 @@ def test_tokens_lie_in_rows():
         out[:, 7*1 + 5] = 1.0 # row 1, column 5 of 7×7
         return out
     model.blocks[-1].register_forward_hook(mark)
-    found = class_activation(network)(torch.zeros(1, 3, 224, 224, dtype=torch.uint8), torch.tensor([1]))[0]
+    found = class_activation(network, GradCAMpp)(torch.zeros(1, 3, 224, 224, dtype=torch.uint8), torch.tensor([1]))[0]
     assert divmod(int(found.argmax()), 224)[0]//32 == 1 and int(found.argmax()) % 224//32 == 5
 
 
