@@ -198,19 +198,21 @@ def _plot_paths(ax, long, names):
     for name in names:
         mean = long[long.third == name].groupby("epoch").distance.mean()
         ax.plot(mean.index, mean, color=_thirds[name], ls="--" if name == "expert again" else "-", label=name)
-    ax.set(xlabel="epoch", ylabel="distance (start of the expert: 1)", title="means over seeds")
+    ax.set(xlabel="epoch", ylabel="mean over seeds", title="distance to the expert (at its start: 1)")
     ax.set_ylim(0, None)
     ax.locator_params(axis="x", integer=True)
     ax.legend(fontsize="small", ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.25))
 
 def _plot_apart(ax, last, names):
-    for y, name in enumerate(names):
+    others = [name for name in names if name != "random"]
+    for y, name in enumerate(others):
         apart = last[name] - last["random"]
         bar = interval(apart) if len(apart) > 1 else None
-        if name != "random": ax.errorbar(apart.mean(), y, xerr=bar, fmt="o", color=_thirds[name], capsize=2)
+        ax.errorbar(apart.mean(), y, xerr=bar, fmt="o", color=_thirds[name], capsize=2)
     ax.axvline(0, color="0.5", lw=0.8)
-    ax.set(yticks=range(len(names)), yticklabels=names, xlabel="distance − that of the random third",
-           title="last epoch, by seed")
+    nearest = last[[name for name in names if name != "expert again"]].mean().idxmin()
+    ax.set(yticks=range(len(others)), yticklabels=others, ylim=(-0.5, len(others) - 0.5),
+           xlabel="distance − that of the random third", title=f"last epoch: the {nearest} third is nearest")
     ax.invert_yaxis()
 
 def plot_trajectories(
