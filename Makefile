@@ -37,4 +37,5 @@ readme: .venv/.ready
 
 # every notebook as a web page, with links among them: open site/index.html
 html: .venv/.ready
-	$(BIN)/python -c 'from adq.webpage import build_site; print(build_site(".", "site", force=True), "pages in site/")'
+	rm -rf site
+	$(BIN)/python -c 'from adq.webpage import build_site; print(build_site(".", "site"), "pages in site/")'

@@ -104,7 +104,8 @@ def judge(
     planned=0,       # endpoints of the family, with those still to be run; fewer than there are = these
 )->pd.DataFrame:     # a line for each: n, planned, mean, ± 95 %, paper, detectable, adjusted p of both tests, verdict
     "The verdicts of a family of endpoints, with the probabilities adjusted by Holm over all of them."
-    every, level = list(family.values()), 0.05/max(planned, len(family), 1)
+    every, planned = list(family.values()), max(planned, len(family), 1)
+    level = 0.05/planned
     p_zero, p_small = (holm([getattr(e, p) for e in every], planned) for p in ("p_zero", "p_small"))
     def line(e, p_zero, p_small):
         seen = detectable_difference(e.deviation, e.n, level=level) if e.n > 1 else np.nan

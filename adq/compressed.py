@@ -151,7 +151,8 @@ def lost_classes(self:Compressed)->np.ndarray: # of labels, ascending
 
 @patch
 def keep_every_class(self:Compressed)->float: # in (0, patch_keep]
-    "A data keep ratio at which the same seed keeps a sample of every class; half a percent fewer images do not."
+    "A data keep ratio, to half a percent, by which the same seed keeps all classes. Raises `ValueError` without labels."
+    if self.labels is None: raise ValueError("this selection has no labels; expected some, to keep every class")
     classes, low, high = np.unique(self.labels), 0, 200
     while high - low > 1:
         middle = (low + high)//2
@@ -198,10 +199,11 @@ def _told(self, command):
 
 def _save_bins(self, folder, bin_of):
     "What the bins were, and a picture of their scores."
-    if len(self.bins) == 1: return
+    kind = methods[self.settings["method"]].bins
+    if kind == "everything": return
     np.save(folder/"bins.npy", bin_of)
     if self.difficulty is not None: np.save(folder/"difficulty.npy", np.asarray(self.difficulty, np.float32))
-    if methods[self.settings["method"]].bins == "order": return
+    if kind == "order" or len(self.bins) == 1: return
     fig = self.plot()
     for ending in "svg", "png": fig.savefig(folder/f"scores.{ending}", dpi=200)
     plt.close(fig)

@@ -77,12 +77,13 @@ def coreset(
     labels,     # int (N,); None = one class
     keep,       # data keep ratio ρ
 )->np.ndarray:  # sorted int64 (⌊ρN⌋,)
-    "Choose in each class its share. Raises `ValueError` for features that are no finite numbers."
+    "Choose in each class its share. Raises `ValueError` for features that are no finite numbers, or a share of none."
     check_features(features)
     labels = np.zeros(len(features), int) if labels is None else as_labels(labels, len(features))
     classes, sizes = np.unique(labels, return_counts=True)
-    chosen = []
-    for c, count in zip(classes, class_budgets(sizes, keep)):
+    chosen, budgets = [], class_budgets(sizes, keep)
+    if not budgets.sum(): raise ValueError(f"keep is {keep} of {len(labels)} images, which is none")
+    for c, count in zip(classes, budgets):
         pool = np.flatnonzero(labels == c)
         finite = np.isfinite(features[pool]).all(1)
         if not finite.all():

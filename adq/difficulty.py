@@ -148,6 +148,7 @@ def probe_margin(
     check_whole("epochs", epochs, 1)
     device, rng = pick_device(device), np.random.default_rng(seed)
     classes, y = np.unique(labels, return_inverse=True)
+    if len(classes) < 2: raise ValueError(f"labels has one class only, {classes[0]}; expected at least 2 to tell apart")
     parts, total = _folds(features, y, folds, seed, rng, device), np.empty(len(y), np.float32)
     for k, (rows, asked, answers) in enumerate(parts):
         with seeded(seed): probe = nn.Linear(asked.shape[1], len(classes)).to(device)

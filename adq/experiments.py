@@ -20,7 +20,7 @@ import numpy as np, pandas as pd, timm, torch, torchvision
 from tqdm.auto import tqdm
 
 import adq
-from .baselines import distribution_matching, select, selections as known, sharpened
+from .baselines import distribution_matching, select, selectable, sharpened
 from .bins import graphcut_bins
 from .coresets import ways
 from .data import ImageData
@@ -48,7 +48,7 @@ class Experiment:
     "One run. A setting without a part in it is None, so that equal runs are equal records."
     kind: str                 # "scores", "null", "train" or "trajectory"
     seed: int
-    method: str = None        # of `adq.baselines.selections`, `adq.methods.methods` or those of this notebook
+    method: str = None        # of `adq.baselines.selectable`, `adq.methods.methods` or those of this notebook
     keep: float = None        # data keep ratio; of a trajectory, the share of the images that is looked at
     alpha: float = None
     extractor: str = None
@@ -121,7 +121,7 @@ def _settled(method, values):
     if method in _weighing and values["alpha"] == 0: method = "dq"
     if method != "dm" and values["keep"] == 1: method = "full"
     if method == "full": values["keep"] = 1.0
-    if not 0 < values["drop"] <= 1 - values["keep"]: values |= dict(drop=None, reconstruct=None)
+    if not 0 < values["drop"] <= 1 - values["keep"] + 1e-9: values |= dict(drop=None, reconstruct=None)
     return method, values | dict(points=min(values["points"], values["epochs"]))
 
 _real = {f.name for f in fields(Experiment) if f.type is float} # 1 and 1.0 are one setting, and one key
@@ -138,7 +138,8 @@ def experiment(
     dropped patches cannot reach is one of whole images."""
     values = dict(bins=None, dose=None, draw=None, leave_out=None, noise=None) | asdict(settings) | changes
     if values["model"] not in (settings.model, settings.long_model, settings.second_model):
-        values |= {name: getattr(settings, f"other_{name}") for name in ("epochs", "lr", "weight_decay", "recipe")}
+        other = {name: getattr(settings, f"other_{name}") for name in ("epochs", "lr", "weight_decay", "recipe")}
+        values |= other | changes
     if values["recipe"] == "paper": values["recipe"] = None
     if kind == "train": method, values = _settled(method, values)
     values |= {name: values[name] or None for name in ("size", "compile")}
@@ -173,7 +174,7 @@ def _scored(e, images, folder, device):
 
 def _bins_of(scored): return np.split(scored["members"], np.cumsum(scored["sizes"])[:-1])
 
-def _run_scores(e, images, test, folder, device, settings):
+def _run_scores(e, images, test, folder, device):
     scored = _scored(e, images, folder, device)
     scores = {name: scored[name].tolist() for name in ("sizes", "rs", "ds", "importance")}
     return scores | dict(seconds=json.loads(str(scored["seconds"])))
@@ -233,7 +234,7 @@ def _score_anew(e, bins, images, device):
     rs = representativeness(texture_level(images, e.patch), bins)
     return rs, diversity(encoded, views, bins, temperature=e.temperature, seed=e.seed, device=device)
 
-def _run_null(e, images, test, folder, device, settings):
+def _run_null(e, images, test, folder, device):
     "Scores of random bins."
     draws = np.random.default_rng(e.seed)
     drawn = [draws.permutation(np.flatnonzero(images.labels == c)) for c in np.unique(images.labels)]
@@ -248,10 +249,10 @@ _scored_by = {"rs": ("texture",), "ds": ("views", "diversity"), # stages beside 
 _binned_by = "dq", "bins", "dq+bins", "dq-kept"
 added = 0.02 # of all images, that dq+bins adds to DQ's sample
 
-def _given(e, images, folder, device, settings):
+def _given(e, images, folder, device):
     "What the method of `e` chooses by, and the seconds that it takes to have."
     if e.method in _scored_by:
-        scored = _scored(experiment(settings, kind="scores", seed=e.seed), images, folder, device)
+        scored = _scored(e, images, folder, device)
         spent, stages = json.loads(str(scored["seconds"])), ("extractor", "features", "bins", *_scored_by[e.method])
         return dict(scored, bins=_bins_of(scored)), sum(spent[stage] for stage in stages)
     given, spent = {}, 0.0
@@ -278,10 +279,11 @@ def _left_out(e, share): return leave_out_share(share) if e.leave_out is None el
 
 def _dq_kept(e, labels, share, seed, given):
     "DQ's bins without the hardest."
-    *_, hardest = score_bins(hard_margin(given["dynamics"]), labels, 1, _left_out(e, share))
+    _, *hardest = score_bins(hard_margin(given["dynamics"]), labels, 1, _left_out(e, share)) # none from a half on
     bins = [b[~np.isin(b, hardest)] for b in given["bins"]]
-    counts = class_quotas([*bins, hardest], labels, share, np.arange(len(bins) + 1) < len(bins))
-    return sample_bins([*bins, hardest], counts, labels, seed), counts.sum(1)
+    pools = bins + hardest
+    counts = class_quotas(pools, labels, share, np.arange(len(pools)) < len(bins))
+    return sample_bins(pools, counts, labels, seed), counts.sum(1)
 
 def _adq_ccs(e, images, share, seed, given, device):
     "Quotas of bins of difficulty by ADQ's scores."
@@ -297,7 +299,7 @@ def _adq_ccs(e, images, share, seed, given, device):
 def _by_method(e, images, share, seed, given, device):
     "Indices and quotas."
     labels, embedding, seen = images.labels, given.get("embedding"), given.get("dynamics")
-    if e.method in known:
+    if e.method in selectable:
         arrays = {name: given.get(name) for name in ("bins", "rs", "ds", "embedding")}
         return select(e.method, labels, share, alpha=e.alpha or 0, seed=seed, **arrays)
     if e.method in ("bins", "dq+bins", "sharpened"):
@@ -310,10 +312,10 @@ def _by_method(e, images, share, seed, given, device):
     return choose(e.method, labels, share, difficulty=score, dynamics=seen, embedding=embedding, n_bins=e.n_bins or 1,
                   leave_out=e.leave_out, seed=seed)
 
-def _select(e, images, folder, device, settings):
+def _select(e, images, folder, device):
     "Indices, quotas, and seconds of selecting."
     share, seed = image_share(e.keep, 1 - (e.drop or 0)), e.seed + (e.draw or 0)
-    given, spent = _given(e, images, folder, device, settings)
+    given, spent = _given(e, images, folder, device)
     (indices, counts), seconds = _with_seconds(lambda: _by_method(e, images, share, seed, given, device))
     return indices, counts, spent + seconds
 
@@ -336,13 +338,13 @@ def _learnt(e, images, folder, device):
     pixels = torch.from_numpy(learnt["pixels"])
     return ImageData(pixels, learnt["labels"], images.classes, images.source, images.split), float(learnt["seconds"])
 
-def _chosen(e, images, folder, device, settings):
+def _chosen(e, images, folder, device):
     "The images to train on, quotas, and seconds of compressing."
     if e.method == "full": return images, None, 0.0
     if e.method == "dm":
         learnt, seconds = _learnt(e, images, folder, device)
         return learnt, None, seconds
-    indices, counts, seconds = _select(e, images, folder, device, settings)
+    indices, counts, seconds = _select(e, images, folder, device)
     kept, counts = images.subset(indices), counts if counts is None else counts.tolist()
     if not e.drop: return kept, counts, seconds
     masks, spent = _masks(e, images, indices, folder, device)
@@ -369,9 +371,9 @@ def _training(e):
     return dict(epochs=e.epochs, batch_size=e.batch_size, lr=e.lr, weight_decay=e.weight_decay, flip=e.flip,
                 recipe=e.recipe or "paper", compile=bool(e.compile))
 
-def _run_train(e, images, test, folder, device, settings):
+def _run_train(e, images, test, folder, device):
     if e.noise: images = with_wrong_labels(images, e.noise, e.seed)
-    kept, counts, seconds = _chosen(e, images, folder, device, settings)
+    kept, counts, seconds = _chosen(e, images, folder, device)
     trained = train(kept, test, e.model, size=e.size, points=e.points, seed=e.seed, device=device, **_training(e))
     return dict(accuracy=trained.accuracy, best=max(trained.curve.values()), curve=trained.curve, images=len(kept),
                 quotas=counts, seconds=dict(compress=round(seconds, 3), train=round(trained.seconds, 3)))
@@ -379,27 +381,33 @@ def _run_train(e, images, test, folder, device, settings):
 # %% ../nbs/evidence/03_experiments.ipynb #cc773853
 def _weights_of(model): return torch.cat([p.detach().flatten() for p in model.parameters()]).cpu()
 
-def _path(e, start, part, seed, device):
-    "Weights of a training, by epoch, at some twenty epochs at most."
-    path, network, every = {}, copy.deepcopy(start).to(device), max(1, e.epochs//20)
-    def remember(epoch):
-        if epoch % every == 0: path[epoch] = _weights_of(network.model)
-    fit(network, part, seed=seed, after_epoch=remember, **_training(e))
-    return path
+def _follow(e, start, part, seed, device, look):
+    "Train, and show the weights at twenty epochs at most, the last among them, as `look(epoch, weights)`."
+    network, shown = copy.deepcopy(start).to(device), {*np.linspace(1, e.epochs, min(20, e.epochs)).round().astype(int)}
+    def after(epoch):
+        if epoch in shown: look(epoch, _weights_of(network.model))
+    fit(network, part, seed=seed, after_epoch=after, **_training(e))
 
-def _run_trajectory(e, images, test, folder, device, settings):
+def _run_trajectory(e, images, test, folder, device):
     some = images.subset(select("random", images.labels, e.keep, seed=e.seed)[0])
     start = untrained_network(e.model, some, e.size or images.shape[-1], seed=e.seed)
-    expert, origin = _path(e, start, some, e.seed, device), _weights_of(start.model)
+    expert, origin = {}, _weights_of(start.model)
+    _follow(e, start, some, e.seed, device, expert.__setitem__)
     texture = texture_level(some, e.patch)
     rank = np.argsort(np.argsort(texture, kind="stable"), kind="stable")*3//len(some)
     thirds = {"low": rank == 0, "medium": rank == 1, "high": rank == 2,
               "random": np.random.default_rng(e.seed).permutation(rank) == 0}
-    paths = {name: _path(e, start, some.subset(np.flatnonzero(mask)), e.seed, device) for name, mask in thirds.items()}
-    paths["expert again"] = _path(e, start, some, e.seed + 1000, device) # the same start and images, in another order
-    def distance(path, t): return float((path[t] - expert[t]).square().sum()/(origin - expert[t]).square().sum())
-    return dict(distance={name: {t: distance(path, t) for t in expert} for name, path in paths.items()},
-                texture={name: float(texture[mask].mean()) for name, mask in thirds.items()}, images=len(some))
+    def distances(part, seed):
+        found = {}
+        def measure(t, weights):
+            found[t] = float((weights - expert[t]).square().sum()/(origin - expert[t]).square().sum())
+        _follow(e, start, part, seed, device, measure)
+        return found
+    distance = {name: distances(some.subset(np.flatnonzero(mask)), e.seed) for name, mask in thirds.items()}
+    distance["expert again"] = distances(some, e.seed + 1000) # the same start and images, in another order
+    return dict(distance=distance, texture={name: float(texture[mask].mean()) for name, mask in thirds.items()},
+                images=len(some))
+
 
 # %% ../nbs/evidence/03_experiments.ipynb #e046df48
 _runs = {"scores": _run_scores, "null": _run_null, "train": _run_train, "trajectory": _run_trajectory}
@@ -409,11 +417,10 @@ def run(
     images,        # `ImageData`, the training images
     test,          # `ImageData`
     folder,        # where what several runs need is kept
-    settings,      # `Settings` of the profile
     device="auto",
 )->dict:           # of results
     "Make one run. Same record, images, device and number of threads: same result, but for the seconds."
-    return _runs[experiment.kind](experiment, images, test, Path(folder), pick_device(device), settings)
+    return _runs[experiment.kind](experiment, images, test, Path(folder), pick_device(device))
 
 # %% ../nbs/evidence/03_experiments.ipynb #add2fd34
 def read_rows(
@@ -511,7 +518,7 @@ def _work(experiments, folder, source, data_root, settings, device, threads=None
                 with locked(folder/"computed"/f"{key}.run", wait=False):
                     if not any(row["key"] == key for row in read_rows(folder)):
                         made_on, begun = made_on or _check_pairs(folder, device), True
-                        results = run(e, images, test, folder, settings, device)
+                        results = run(e, images, test, folder, device)
                         append_row(folder, _row(e, key, images.source, data, results, made_on))
                     report()
             except Busy: later.append(e)
@@ -619,9 +626,10 @@ def differences(
     rows,               # DataFrame, as `collect` returns
     method, against="dq",
 )->pd.Series:           # by model, keep and seed
-    "Points by which a method beats another, seed by seed. Seeds that only one of the two has are left out."
+    """Points by which a method beats another, seed by seed. Seeds that only one of the two has are left out. Raises
+    `ValueError` where a method has two runs of one seed."""
     some = rows[rows.method.isin([method, against])]
-    wide = some.pivot_table(index=["model", "keep", "seed"], columns="method", values="accuracy")
+    wide = some.pivot(index=["model", "keep", "seed"], columns="method", values="accuracy")
     wide = wide.reindex(columns=[method, against]).dropna()
     return 100*(wide[method] - wide[against])
 
@@ -701,7 +709,7 @@ def figure2(s)->list:
     second = replace(s, extractor=s.second_extractor)
     scores = [experiment(s, kind="scores", seed=i) for i in range(s.seeds)]
     scores += [experiment(second, kind="scores", seed=i) for i in range(2)]
-    return scores + [experiment(s, kind="null", seed=i) for i in range(2)]
+    return scores + [experiment(s, kind="null", seed=i) for i in range(s.seeds)]
 
 def figure4(s)->list:
     "Trajectories of students and their expert."
@@ -762,6 +770,7 @@ def imagenet_rows(
     "The trainings of figure 5 in another profile's store: those of the network that has the lowest ratio."
     rows = as_table([row for row in read_rows(folder) if row["experiment"]["kind"] == "train"])
     rows = rows[rows.alpha.isna() | (rows.alpha == load_settings("imagenet").alpha)]
+    rows = rows[rows.noise.isna() & rows.method.isin(["graphcut", "dq", "adq", "full"])]
     return rows[rows.model.isin(rows[rows.keep == rows.keep.min()].model)]
 
 # in the order in which they are best made

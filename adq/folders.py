@@ -38,7 +38,8 @@ def locked(
         except Timeout: raise Busy(path) from None
         try: yield
         finally:
-            if lock.lock_counter == 1: Path(lock.lock_file).unlink(missing_ok=True)
+            if lock.lock_counter == 1:
+                with suppress(PermissionError): Path(lock.lock_file).unlink(missing_ok=True) # Windows keeps open ones
             lock.release()
     finally:
         for folder in made:

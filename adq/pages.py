@@ -231,8 +231,10 @@ def _shown_rows(name, asked):
     "Stored rows that a page shows; some pages show what other pages made, too."
     if name in ("evidence", "bin_value", "table2"): rows = read_rows(asked.out)
     else: rows = find_rows(_runs_of(name, asked.settings), asked.out, asked.settings, asked.data_root)
-    if "imagenet" not in _own_parameters(name): return rows
-    return rows + read_rows(imagenet_store(asked.out, asked.changes.get("imagenet", "")))
+    own, given = _own_parameters(name), asked.changes
+    if "imagenet" in own: rows += read_rows(imagenet_store(asked.out, given.get("imagenet", "")))
+    if "elsewhere" in own and given.get("elsewhere"): rows += read_rows(given["elsewhere"])
+    return rows
 
 def _made_of(name, asked):
     "Hash of the source of a page, this package, the settings, and the runs."
@@ -274,7 +276,9 @@ def _make_page(name, asked, force, needs_a_run):
     done = dict(state="made", runs=len(runs), missing=len(runs) - there)
     if needs_a_run and runs and not there: return done | dict(state="no run yet")
     parameters, fingerprint = _parameters(name, asked), _made_of(name, asked)
-    if not force and _is_made(asked.out/f"{name}.ipynb", parameters, fingerprint): return done | dict(state="as it was")
+    if not force and _is_made(asked.out/f"{name}.ipynb", parameters, fingerprint):
+        (asked.out/f"{name}.failed.ipynb").unlink(missing_ok=True) # of other parameters
+        return done | dict(state="as it was")
     _execute(name, asked.out, parameters, fingerprint)
     return done
 

@@ -9,7 +9,7 @@ __all__ = ['read_accuracies', 'add_accuracy', 'Opened', 'read_made', 'open_set',
            'classes_of', 'to_html', 'make_report']
 
 # %% ../nbs/tools/02_report.ipynb #20f59dce
-import base64, html, importlib.util, io, json, os, re, tempfile
+import base64, copy, html, importlib.util, io, json, os, re, tempfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -492,6 +492,7 @@ def to_html(
 )->str:       # HTML document
     "What the cells of a page show, without their code, as one document that needs nothing else."
     from nbconvert import HTMLExporter
+    notebook = copy.deepcopy(notebook)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = [o for o in cell.outputs if {"text/html", "text/markdown"} & {*o.get("data", {})}]

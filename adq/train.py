@@ -13,7 +13,7 @@ import numpy as np, pandas as pd
 from scipy import stats
 
 from .networks import Network, accuracy, check_network, check_recipe, fit, untrained_network
-from .methods import methods as selections
+from .methods import methods as known
 from .reconstruction import check_cell, check_reconstructor
 from .pipeline import check_draw, check_dropping, compress
 from .settings import check_choice, check_whole, pick_device
@@ -36,7 +36,7 @@ class Trained:
     def images_per_second(self): return self.images*self.epochs/self.seconds
 
 def _check_training(images, test, model="resnet18", *, epochs=200, batch_size=128, lr=0.1, recipe="paper", size=None,
-                    points=1, seed=0, **_):
+                    points=1, seed=0, weight_decay=5e-4, flip=True, compile=False):
     check_network(model)
     if images.classes != test.classes:
         raise ValueError(f"test has the classes {', '.join(test.classes[:5])}…, "
@@ -89,7 +89,7 @@ def train(
     return Trained(curve, len(images), epochs, time.perf_counter() - start - testing, network)
 
 # %% ../nbs/evidence/01_train.ipynb #c3209d64
-compared = *selections, "adq+drop", "full"
+compared = *known, "adq+drop", "full"
 
 def _check_dropping(images, keep, patch_keep, reconstruct, compressing):
     if patch_keep == 1: raise ValueError("patch_keep is 1, with which adq+drop drops nothing; expected a share below 1")
@@ -101,6 +101,7 @@ def _check_comparison(images, test, keep, methods, patch_keep, reconstruct, seed
     for method in methods or [""]: check_choice("method", method, compared)
     check_whole("seeds", seeds, 1)
     _check_training(images, test, **training)
+    if {*methods} != {"full"}: check_draw(len(images), keep, 1, compressing.get("alpha", 0.6), 0)
     if "adq+drop" in methods: _check_dropping(images, keep, patch_keep, reconstruct, compressing)
 
 def _redraw(method, base, patch_keep):

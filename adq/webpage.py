@@ -166,17 +166,16 @@ def _is_linked(path):
     return path.is_file() and path.suffix in ".cff .csv .html .ipynb .jsonl .md .png .svg .tex .txt".split()
 
 def build_site(
-    root,          # folder of the checkout
-    out,           # new folder for the site
-    force=False,   # replace a site that is there
-)->int:            # number of pages
+    root,   # folder of the checkout
+    out,    # new folder for the site
+)->int:     # number of pages
     "All notebooks as web pages with links among them. Raises `ValueError` for a link that leads nowhere."
     root, out = Path(root), Path(out)
     top = [p for folder in ("nbs", "paper_figures") for p in (root/folder).rglob("*")]
     top += [root/name for name in ("CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md")]
     files = [p for p in top if not any(part.startswith(".") for part in p.relative_to(root).parts)]
     notebooks = sorted(p for p in files if p.suffix == ".ipynb")
-    with new_folder(out, force) as aside:
+    with new_folder(out) as aside:
         for path in filter(_is_linked, files):
             (to := aside/path.relative_to(root)).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, to)

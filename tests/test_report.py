@@ -162,3 +162,9 @@ def test_the_columns_that_were_read_are_read_again(tmp_path, capsys):
     assert main(words.split()) == 0
     opened = open_set(tmp_path/"out")
     assert opened.images.columns == dict(image="image", label="digit") and len(opened.images.classes) == 10
+
+
+def test_a_set_of_one_bin(tmp_path):
+    small = tmp_path/"small"
+    assert run("compress", "digits", "--profile", "smoke", "--method", "dq", "--bins", 1, "--out", small) == 0
+    assert run("report", small) == 0
