@@ -151,7 +151,7 @@ def lost_classes(self:Compressed)->np.ndarray: # of labels, ascending
 
 @patch
 def keep_every_class(self:Compressed)->float: # in (0, patch_keep]
-    "A data keep ratio, to half a percent, by which the same seed keeps all classes. Raises `ValueError` without labels."
+    "A data keep ratio, to half a percent, by which the seed keeps all classes. Raises `ValueError` without labels."
     if self.labels is None: raise ValueError("this selection has no labels; expected some, to keep every class")
     classes, low, high = np.unique(self.labels), 0, 200
     while high - low > 1:
