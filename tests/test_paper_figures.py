@@ -3,8 +3,10 @@ import shutil
 from pathlib import Path
 
 import papermill, pytest
+from execnb.shell import CaptureShell
+from papermill.iorw import load_notebook_node
+from papermill.parameterize import parameterize_notebook
 
-from adq.cli import main
 from adq.execute import page_names
 
 pages = Path(__file__).parents[1]/"paper_figures"
@@ -20,14 +22,21 @@ def test_benchmark(tmp_path):
                                progress_bar=False)
 
 
+def run_here(name, **parameters):
+    "The cells of a page in this process, which has its imports already."
+    page = parameterize_notebook(load_notebook_node(str(pages/f"{name}.ipynb")), parameters)
+    shell = CaptureShell()
+    for cell in page.cells:
+        if cell.cell_type == "code":
+            shell.run(cell.source)
+            if shell.exc: raise shell.exc
+
+
 @pytest.mark.parametrize("folder, name", stored)
 def test_stored_tables_are_those_of_the_stored_rows(tmp_path, folder, name):
     "Byte for byte."
-    out = tmp_path/folder
-    out.mkdir()
-    shutil.copy(pages/folder/"runs.jsonl", out)
-    words = ["-p", "source=../shared/data/cifar10", "-p", "data=CIFAR-10, JPEG-recompressed copy"]
-    assert main(["reproduce", name, "--profile", folder, "--stored", "--out", str(out), *words]) == 0
-    tables = [p for p in out.iterdir() if p.suffix in (".csv", ".md", ".tex", ".txt")]
-    made = [p for p in tables if f"{p.stem}_".startswith(f"{name}_")]
-    assert made and [p.name for p in made if p.read_bytes() != (pages/folder/p.name).read_bytes()] == []
+    shutil.copy(pages/folder/"runs.jsonl", tmp_path)
+    run_here(name, profile=folder, out_dir=str(tmp_path), changes=dict(source="../shared/data/cifar10"),
+             data="CIFAR-10, JPEG-recompressed copy", stored=True)
+    tables = [p for p in tmp_path.iterdir() if p.suffix in (".csv", ".md", ".tex", ".txt")]
+    assert tables and [p.name for p in tables if p.read_bytes() != (pages/folder/p.name).read_bytes()] == []
