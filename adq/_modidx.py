@@ -311,6 +311,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'adq.experiments._fingerprint': ('evidence/experiments.html#_fingerprint', 'adq/experiments.py'),
                                  'adq.experiments._follow': ('evidence/experiments.html#_follow', 'adq/experiments.py'),
                                  'adq.experiments._given': ('evidence/experiments.html#_given', 'adq/experiments.py'),
+                                 'adq.experiments._in_endpoints': ('evidence/experiments.html#_in_endpoints', 'adq/experiments.py'),
                                  'adq.experiments._in_processes': ('evidence/experiments.html#_in_processes', 'adq/experiments.py'),
                                  'adq.experiments._known_weights': ('evidence/experiments.html#_known_weights', 'adq/experiments.py'),
                                  'adq.experiments._learnt': ('evidence/experiments.html#_learnt', 'adq/experiments.py'),

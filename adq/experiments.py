@@ -244,7 +244,8 @@ def _run_null(e, images, test, folder, device):
     return dict(sizes=[len(b) for b in bins], rs=rs.tolist(), ds=ds.tolist(), importance=importance(rs, ds).tolist())
 
 # %% ../nbs/evidence/03_experiments.ipynb #b519ca30
-_scored_by = {"rs": ("texture",), "ds": ("views", "diversity"), # stages beside extractor, features and bins
+_binning_stages = "extractor", "features", "bins"
+_scored_by = {"rs": ("texture",), "ds": ("views", "diversity"), # stages beside these
               **{m: ("views", "texture", "diversity") for m in ("adq", "adq-zscore", "adq-twice", "sharpened")}}
 _binned_by = "dq", "bins", "dq+bins", "dq-kept"
 added = 0.02 # of all images, that dq+bins adds to DQ's sample
@@ -253,7 +254,7 @@ def _given(e, images, folder, device):
     "What the method of `e` chooses by, and the seconds that it takes to have."
     if e.method in _scored_by:
         scored = _scored(e, images, folder, device)
-        spent, stages = json.loads(str(scored["seconds"])), ("extractor", "features", "bins", *_scored_by[e.method])
+        spent, stages = json.loads(str(scored["seconds"])), (*_binning_stages, *_scored_by[e.method])
         return dict(scored, bins=_bins_of(scored)), sum(spent[stage] for stage in stages)
     given, spent = {}, 0.0
     if e.extractor:
@@ -498,7 +499,7 @@ def _row(e, key, source, data, results, made_on):
     return dict(key=key, version=results_version, experiment=asdict(e), source=source, data=data, weights=e.weights(),
                 results=results, finished=finished, **made_on)
 
-def _work(experiments, folder, source, data_root, settings, device, threads=None, parent=None, report=lambda: None,
+def _work(experiments, folder, source, data_root, device, threads=None, parent=None, report=lambda: None,
           until=math.inf, processes=1):
     "Make the runs that are missing, one after the other, leaving alone those that other processes make."
     if threads: torch.set_num_threads(threads)
@@ -592,7 +593,7 @@ def sweep(
     bar = tqdm(total=len(experiments), desc="runs", unit="run", disable=None if progress else True)
     with bar:
         if jobs == 1:
-            _work(experiments, folder, settings.source, data_root, settings, device, report=bar.update, until=until)
+            _work(experiments, folder, settings.source, data_root, device, report=bar.update, until=until)
         else: _in_processes(experiments, folder, settings, data_root, jobs, device, bar, until)
     return collect(experiments, folder, settings, data_root=data_root)
 
@@ -608,18 +609,16 @@ def _in_processes(experiments, folder, settings, data_root, jobs, device, bar, u
     on = [f"cuda:{i % gpus}" if gpus else device for i in range(jobs)]
     threads = max(1, (os.cpu_count() or 1)//jobs)
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
-        workers = [pool.submit(_work_of, os.getpid(), experiments, folder, settings.source, data_root, settings, where,
-                               threads, until=until, processes=on.count(where)) for where in on]
+        busy = [pool.submit(_work_of, os.getpid(), experiments, folder, settings.source, data_root, where, threads,
+                            until=until, processes=on.count(where)) for where in on]
         try:
-            while busy := wait(workers, timeout=2, return_when=FIRST_EXCEPTION).not_done:
+            while busy:
+                done, busy = wait(busy, timeout=2, return_when=FIRST_EXCEPTION)
+                for w in done: w.result() # raises what it failed with
                 update()
-                for w in workers:
-                    if w not in busy: w.result() # raises what it failed with
         except BaseException:
             for process in pool._processes.values(): process.terminate()
             raise
-        for w in workers: w.result()
-        update()
 
 # %% ../nbs/evidence/03_experiments.ipynb #240eec31
 def differences(
@@ -648,7 +647,7 @@ def seconds_of(
     "What choosing by a method takes, from the stages of one run that scores all bins."
     spent = scores.set_index(["extractor", "seed"]).filter(like="_seconds")
     spent.columns = spent.columns.str.removesuffix("_seconds")
-    if method == "dq": spent = spent.filter(["extractor", "features", "bins"])
+    if method == "dq": spent = spent.filter(_binning_stages)
     return spent.sum(axis=1)
 
 def doses(
@@ -674,14 +673,16 @@ def _by_seed(s, names, ratios, seeds, **changes):
     "Runs of these methods, ratio by ratio and seed by seed."
     return [experiment(s, m, keep=k, seed=i, **changes) for k in ratios for i in range(seeds) for m in names]
 
+def _in_endpoints(s): return [m for pair in primary_endpoints(s) for m in pair]
+
 def _with_endpoints(s, names, ratios):
     "Runs of these methods; those of the primary endpoints with all their seeds."
-    primary = [m for m in names if any(m in pair for pair in primary_endpoints(s))]
+    primary = [m for m in names if m in _in_endpoints(s)]
     return _by_seed(s, names, ratios, s.seeds) + _by_seed(s, primary, s.keep[:1], s.endpoint_seeds)
 
 def evidence(s)->list:
     "The primary endpoints, and once more near the paper's accuracy."
-    pairs = [m for pair in primary_endpoints(s) for m in pair]
+    pairs = _in_endpoints(s)
     far = dict(model=s.long_model, epochs=s.long_epochs)
     longer = _by_seed(s, [m for m in pairs if m != "adq"], s.keep[:1], s.long_seeds, **far)
     return _by_seed(s, pairs, s.keep[:1], s.endpoint_seeds) + longer

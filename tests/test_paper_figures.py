@@ -4,9 +4,11 @@ from pathlib import Path
 
 import papermill, pytest
 from execnb.shell import CaptureShell
+from fastcore.nbio import dict2nb
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
+from adq.cli import main
 from adq.execute import page_names
 
 pages = Path(__file__).parents[1]/"paper_figures"
@@ -25,11 +27,7 @@ def test_benchmark(tmp_path):
 def run_here(name, **parameters):
     "The cells of a page in this process, which has its imports already."
     page = parameterize_notebook(load_notebook_node(str(pages/f"{name}.ipynb")), parameters)
-    shell = CaptureShell()
-    for cell in page.cells:
-        if cell.cell_type == "code":
-            shell.run(cell.source)
-            if shell.exc: raise shell.exc
+    CaptureShell().run_all(dict2nb(page), exc_stop=True)
 
 
 @pytest.mark.parametrize("folder, name", stored)
@@ -40,3 +38,10 @@ def test_stored_tables_are_those_of_the_stored_rows(tmp_path, folder, name):
              data="CIFAR-10, JPEG-recompressed copy", stored=True)
     tables = [p for p in tmp_path.iterdir() if p.suffix in (".csv", ".md", ".tex", ".txt")]
     assert tables and [p.name for p in tables if p.read_bytes() != (pages/folder/p.name).read_bytes()] == []
+
+
+def test_the_command_makes_the_same(tmp_path):
+    shutil.copy(pages/"narrow"/"runs.jsonl", tmp_path)
+    words = ["-p", "source=../shared/data/cifar10", "-p", "data=CIFAR-10, JPEG-recompressed copy"]
+    assert main(["reproduce", "evidence", "--profile", "narrow", "--stored", "--out", str(tmp_path), *words]) == 0
+    for name in "evidence.csv", "evidence.txt": assert (tmp_path/name).read_bytes() == (pages/"narrow"/name).read_bytes()
