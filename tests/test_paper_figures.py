@@ -44,4 +44,5 @@ def test_the_command_makes_the_same(tmp_path):
     shutil.copy(pages/"narrow"/"runs.jsonl", tmp_path)
     words = ["-p", "source=../shared/data/cifar10", "-p", "data=CIFAR-10, JPEG-recompressed copy"]
     assert main(["reproduce", "evidence", "--profile", "narrow", "--stored", "--out", str(tmp_path), *words]) == 0
-    for name in "evidence.csv", "evidence.txt": assert (tmp_path/name).read_bytes() == (pages/"narrow"/name).read_bytes()
+    for name in "evidence.csv", "evidence.txt":
+        assert (tmp_path/name).read_bytes() == (pages/"narrow"/name).read_bytes()
