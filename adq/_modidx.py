@@ -406,6 +406,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                              'adq.figures.in_table1': ('evidence/figures.html#in_table1', 'adq/figures.py'),
                              'adq.figures.lines': ('evidence/figures.html#lines', 'adq/figures.py'),
                              'adq.figures.markdown': ('evidence/figures.html#markdown', 'adq/figures.py'),
+                             'adq.figures.on_scale_of': ('evidence/figures.html#on_scale_of', 'adq/figures.py'),
                              'adq.figures.plot_alpha': ('evidence/figures.html#plot_alpha', 'adq/figures.py'),
                              'adq.figures.plot_keep': ('evidence/figures.html#plot_keep', 'adq/figures.py'),
                              'adq.figures.plot_scores': ('evidence/figures.html#plot_scores', 'adq/figures.py'),

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['published', 'published_cost', 'published_rs', 'family', 'in_table1', 'published_gain', 'lines', 'caption',
-           'save_figure', 'markdown', 'save_table', 'plot_scores', 'plot_trajectories', 'plot_keep', 'plot_alpha',
-           'beside_paper', 'spread']
+           'save_figure', 'markdown', 'save_table', 'on_scale_of', 'plot_scores', 'plot_trajectories', 'plot_keep',
+           'plot_alpha', 'beside_paper', 'spread']
 
 # %% ../nbs/evidence/05_figures.ipynb #c914e177
 from pathlib import Path
@@ -130,11 +130,17 @@ def _on_one_scale(rows, name):
     "Scores by seed on the scale of the panels: RS and DS from 0 to 1, IS as half of their sum."
     return np.array([np.asarray(v)/2 if name == "importance" else normalised(v) for v in rows[name]])
 
+def on_scale_of(
+    ours,          # float (m,): scores of bins
+    others,        # float (..., m): the same score of other bins
+)->np.ndarray:     # float64 (..., m)
+    "Others as Eq. 6–7 would have them if our smallest were theirs, and our largest: for `ours` itself, 0 to 1."
+    return (np.asarray(others, np.float64) - np.min(ours))/np.ptp(ours)
+
 def _null(null, rows, name):
     "Scores of random bins on the scale of ours."
     if name == "importance": return (_null(null, rows, "rs") + _null(null, rows, "ds"))/2
-    ours = np.array(rows[name].tolist()).mean(0)
-    return (np.array(null[name].tolist()) - ours.min())/np.ptp(ours)
+    return on_scale_of(np.mean(rows[name].tolist(), 0), null[name].tolist())
 
 def _panel(ax, rows, null, other, name, colour):
     bins, every = np.arange(len(rows.rs.iloc[0])), _on_one_scale(rows, name)

@@ -1,7 +1,9 @@
 import shutil
 from pathlib import Path
 
-import numpy as np, pytest, torch
+import nbformat, numpy as np, pytest, torch
+from execnb.shell import CaptureShell
+from papermill.engines import Engine, papermill_engines
 from torchvision.transforms.v2 import functional as TF
 
 from adq.sources import load_images
@@ -58,3 +60,27 @@ def tab(browser):
     yield page
     page.close()
     assert not said and fetched and all(u.startswith(("file://", "data:")) for u in fetched)
+
+
+class Here(Engine):
+    "For papermill: cells run in this process, which has imported already what a kernel takes ten seconds for."
+    @classmethod
+    def execute_managed_notebook(cls, notebook, kernel_name, **options):
+        shell = CaptureShell()
+        for i, cell in enumerate(notebook.nb.cells):
+            if cell.cell_type != "code": continue
+            notebook.cell_start(cell, i)
+            outputs = shell.run(cell.source)
+            cell.update(nbformat.from_dict(dict(outputs=outputs, execution_count=shell.execution_count - 1)))
+            if shell.exc: notebook.cell_exception(cell, i)
+            notebook.cell_complete(cell, i)
+            if shell.exc: break
+        shell.close()
+
+
+@pytest.fixture(scope="module")
+def pages_here():
+    "papermill starts no kernel."
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(papermill_engines._engines, None, Here)
+        yield
