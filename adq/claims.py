@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['words', 'power', 'detectable_difference', 'holm', 'Evidence', 'weigh', 'verdict', 'judge', 'without_paper',
-           'told_from_zero', 'together', 'with_interval', 'in_a_cell', 'in_a_sentence', 'plot_forest']
+           'told_from_zero', 'together', 'with_interval', 'in_a_cell', 'in_a_sentence', 'with_seeds', 'plot_forest']
 
 # %% ../nbs/evidence/04_claims.ipynb #01b1e345
 from dataclasses import dataclass
@@ -175,6 +175,13 @@ def _draw_line(ax, y, line):
     if not np.isnan(line.get("paper", np.nan)):
         ax.plot(line.paper, y, "D", color="C3", markersize=4)
         ax.plot([line.paper/2]*2, [y - 0.3, y + 0.3], color="C3", lw=1)
+
+def with_seeds(
+    table, # DataFrame as `judge` or `without_paper` returns
+)->pd.DataFrame:
+    "The lines of a table named with the number of their seeds, where not all have as many."
+    if table.n.nunique() < 2: return table
+    return table.set_axis([f"{name}, {n:.0f} seeds" for name, n in table.n.items()])
 
 def plot_forest(
     ax,         # matplotlib axes

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['published', 'published_cost', 'published_rs', 'family', 'in_table1', 'published_gain', 'lines', 'caption',
-           'save_figure', 'markdown', 'save_table', 'on_scale_of', 'plot_scores', 'plot_trajectories', 'plot_keep',
+           'save_figure', 'markdown', 'save_table', 'on_our_scale', 'plot_scores', 'plot_trajectories', 'plot_keep',
            'plot_alpha', 'beside_paper', 'spread']
 
 # %% ../nbs/evidence/05_figures.ipynb #c914e177
@@ -84,7 +84,8 @@ def lines(ax, rows, x, y="accuracy", *, hue, **options):
 
 def _seeds(rows):
     "How many seeds the things that are shown have, in words."
-    apart = [c for c in ("kind", "model", "method", "keep", "alpha", "bins", "dose", "draw") if c in rows]
+    names = "kind", "model", "method", "keep", "alpha", "bins", "dose", "draw", "noise", "extractor"
+    apart = [name for name in names if name in rows]
     counts = rows.groupby(apart, dropna=False).seed.nunique() if len(rows) else pd.Series([0])
     return f"{counts.min()}" if counts.min() == counts.max() else f"{counts.min()} to {counts.max()}"
 
@@ -113,7 +114,8 @@ def markdown(
     table, # DataFrame
 )->str:
     "A DataFrame as a Markdown table; missing values as a dash."
-    flat = table.reset_index() if any(table.index.names) else table
+    numbered = isinstance(table.index, pd.RangeIndex) and table.index.name is None
+    flat = table if numbered else table.reset_index(names=[name or "" for name in table.index.names])
     rows = [map(str, flat.columns), ["---"]*flat.shape[1], *(map(_cell, row) for row in flat.itertuples(index=False))]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
@@ -130,17 +132,16 @@ def _on_one_scale(rows, name):
     "Scores by seed on the scale of the panels: RS and DS from 0 to 1, IS as half of their sum."
     return np.array([np.asarray(v)/2 if name == "importance" else normalised(v) for v in rows[name]])
 
-def on_scale_of(
-    ours,          # float (m,): scores of bins
-    others,        # float (..., m): the same score of other bins
-)->np.ndarray:     # float64 (..., m)
-    "Others as Eq. 6–7 would have them if our smallest were theirs, and our largest: for `ours` itself, 0 to 1."
-    return (np.asarray(others, np.float64) - np.min(ours))/np.ptp(ours)
-
-def _null(null, rows, name):
-    "Scores of random bins on the scale of ours."
-    if name == "importance": return (_null(null, rows, "rs") + _null(null, rows, "ds"))/2
-    return on_scale_of(np.mean(rows[name].tolist(), 0), null[name].tolist())
+def on_our_scale(
+    null,           # DataFrame of runs of kind "null"
+    rows,           # DataFrame of runs of kind "scores"
+)->pd.DataFrame:    # by seed, of seeds that both have: rs, ds from 0 to 1 where ours are, and importance, their sum
+    "Scores of random bins, as Eq. 6–8 would have them if the smallest and the largest of ours were theirs."
+    ours, null = rows.set_index("seed"), null.set_index("seed")
+    def scaled(name, seed): return (np.asarray(null[name][seed]) - min(ours[name][seed]))/np.ptp(ours[name][seed])
+    seeds = [seed for seed in null.index if seed in ours.index]
+    both = pd.DataFrame({name: {seed: scaled(name, seed) for seed in seeds} for name in ("rs", "ds")})
+    return both.assign(importance=both.rs + both.ds)
 
 def _panel(ax, rows, null, other, name, colour):
     bins, every = np.arange(len(rows.rs.iloc[0])), _on_one_scale(rows, name)
@@ -152,20 +153,21 @@ def _panel(ax, rows, null, other, name, colour):
         network = family(other.extractor.iloc[0].split("/")[0])
         ax.plot(bins, _on_one_scale(other, name).mean(0), "^:", color=colour, markersize=3, lw=1,
                 label=f"{network}, trained on the set")
-    if len(null):
-        ax.plot(bins, _null(null, rows, name).T, "-", color="0.7", lw=1, label=["random bins"] + ["_"]*(len(null) - 1))
+    for i, scores in enumerate(on_our_scale(null, rows)[name] if len(null) else []):
+        shown = scores/2 if name == "importance" else scores
+        ax.plot(bins, shown, "-", color="0.7", lw=1, label="_"*bool(i) + "random bins")
 
 # %% ../nbs/evidence/05_figures.ipynb #2f82b894
 _score_panels = { # column: title, colour
-    "rs":         ("(b) RS",     "C0"),
-    "ds":         ("(c) DS",     "C2"),
-    "importance": ("(d) IS / 2", "C1")}
+    "rs":         ("(b) RS",     colours["rs"]),
+    "ds":         ("(c) DS",     colours["ds"]),
+    "importance": ("(d) IS / 2", colours["adq"])}
 
 def _ideal(ax, number):
     "The paper's ideal condition: RS falls, DS rises, their sum stays."
     bins = np.arange(number)
-    for label, colour, ends in ("RS", "C0", (1, 0)), ("DS", "C2", (0, 1)), ("IS / 2", "C1", (0.5, 0.5)):
-        ax.plot(bins, np.linspace(*ends, number), color=colour, label=label)
+    for label, name, ends in ("RS", "rs", (1, 0)), ("DS", "ds", (0, 1)), ("IS / 2", "adq", (0.5, 0.5)):
+        ax.plot(bins, np.linspace(*ends, number), color=colours[name], label=label)
     ax.set(title="(a) ideal condition", ylabel="score, normalised")
 
 def plot_scores(

@@ -55,7 +55,7 @@ def look():
     before = {name: plt.rcParams[name] for name in style} # rc_context would also undo the notebook's display of figures
     plt.rcParams.update(style)
     try: yield
-    finally: plt.rcParams.update(before)
+    finally: plt.rcParams.update({name: value for name, value in before.items() if name != "axes.prop_cycle"})
 
 # %% ../nbs/foundations/13_look.ipynb #5f0e1a02
 _chart = """<div id="{id}" style="max-width:34rem;font:14px system-ui,sans-serif">{controls}

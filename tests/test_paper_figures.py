@@ -1,5 +1,5 @@
 """The pages of paper_figures run, small; and the stored ones are what the stored rows give."""
-import shutil
+import json, shutil
 from pathlib import Path
 
 import papermill, pytest
@@ -38,6 +38,17 @@ def test_stored_tables_are_those_of_the_stored_rows(tmp_path, folder, name):
              data="CIFAR-10, JPEG-recompressed copy", stored=True)
     tables = [p for p in tmp_path.iterdir() if p.suffix in (".csv", ".md", ".tex", ".txt")]
     assert tables and [p.name for p in tables if p.read_bytes() != (pages/folder/p.name).read_bytes()] == []
+
+
+def code(path):
+    "Source of the code cells of a page, without those that papermill put in."
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    return [c["source"] for c in cells
+            if c["cell_type"] == "code" and "injected-parameters" not in c["metadata"].get("tags", [])]
+
+
+@pytest.mark.parametrize("path", [pages/folder/f"{name}.ipynb" for folder, name in stored], ids=lambda p: p.parent.name)
+def test_stored_pages_were_made_by_the_source_of_today(path): assert code(path) == code(pages/path.name)
 
 
 def test_the_command_makes_the_same(tmp_path):
