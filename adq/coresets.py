@@ -13,13 +13,18 @@ import numpy as np
 from .arrays import as_labels, check_features
 from .bins import bin_pool
 from .sampling import class_budgets
+from .settings import check_choice
 
 # %% ../nbs/method/05b_coresets.ipynb #bcd07939
+def _check_count(features, count):
+    if count > len(features): raise ValueError(f"count is {count}; expected at most {len(features)}, all samples")
+
 def herding(
     features, # float (n, D)
     count,    # how many to take, at most n
 )->np.ndarray: # int64 (count,) in order of selection
-    "Herding (Welling, ICML 2009)."
+    "Herding (Welling, ICML 2009). Raises `ValueError` for more than there are."
+    _check_count(features, count)
     f = np.asarray(features, np.float64)
     mean, free, order = f.mean(0), np.ones(len(f), bool), []
     w = mean.copy()
@@ -35,7 +40,9 @@ def k_center(
     features, # float (n, D)
     count,    # how many to take, at most n
 )->np.ndarray: # int64 (count,) in order of selection
-    "Greedy k-center (Sener and Savarese, ICLR 2018), from the image nearest to the mean."
+    """Greedy k-center (Sener and Savarese, ICLR 2018), from the image nearest to the mean. Raises `ValueError` for more
+    than there are."""
+    _check_count(features, count)
     f = np.asarray(features, np.float64)
     distance = lambda point: ((f - point)**2).sum(1)
     order, nearest = [int(np.argmin(distance(f.mean(0))))], np.full(len(f), np.inf)
@@ -65,7 +72,9 @@ def graphcut(
     features, # float (n, D)
     count,    # how many to take, at most n
 )->np.ndarray: # int64 (count,) in order of selection
-    "One-time GraphCut (Iyer et al., ALT 2021): the first picks of one bin that would hold them all."
+    """One-time GraphCut (Iyer et al., ALT 2021): the first picks of one bin that would hold them all. Raises
+    `ValueError` for more than there are."""
+    _check_count(features, count)
     return bin_pool(np.asarray(features), np.arange(len(features)), [count, len(features) - count])[0]
 
 # %% ../nbs/method/05b_coresets.ipynb #8274d45c
@@ -77,7 +86,9 @@ def coreset(
     labels,     # int (N,); None = one class
     keep,       # data keep ratio ρ
 )->np.ndarray:  # sorted int64 (⌊ρN⌋,)
-    "Choose in each class its share. Raises `ValueError` for features that are no finite numbers, or a share of none."
+    """Choose in each class its share. Raises `ValueError` for another way, features that are no finite numbers, or a
+    share of none."""
+    check_choice("way", way, tuple(ways))
     check_features(features)
     labels = np.zeros(len(features), int) if labels is None else as_labels(labels, len(features))
     classes, sizes = np.unique(labels, return_counts=True)

@@ -60,6 +60,10 @@ def _whole(exact, sizes, budget):
     return whole
 
 # %% ../nbs/method/05_sampling.ipynb #b1a5c005
+def _check_importance(importance, m):
+    if importance.shape == (m,) and np.isfinite(importance).all() and (importance >= 0).all(): return
+    raise ValueError(f"importance is {importance}; expected finite numbers of at least 0, one for each of {m} bins")
+
 def quotas(
     importance, # float (m,) >= 0
     sizes,      # ints (m,): images in each bin, N(n)
@@ -73,8 +77,7 @@ def quotas(
     if importance.shape != sizes.shape or sizes.ndim != 1 or len(sizes) == 0:
         raise ValueError(f"importance and sizes have shapes {importance.shape} and {sizes.shape}; "
                          "expected one number for each bin in both")
-    if not (np.isfinite(importance).all() and (importance >= 0).all()):
-        raise ValueError(f"importance is {importance}; expected finite numbers of at least 0")
+    _check_importance(importance, len(sizes))
     if sizes.dtype.kind not in "iu" or (sizes < 0).any():
         raise ValueError(f"sizes is {sizes}; expected whole numbers of at least 0")
     budget, by_size = int(np.floor(keep*sizes.sum() + 1e-9)), sizes/max(1, sizes.sum())
@@ -165,12 +168,13 @@ def class_quotas(
     keep,            # data keep ratio ρ, in (0, 1]
     importance=None, # float (m,) >= 0: shares of the bins in each class; None = equal ones
 )->np.ndarray:       # int64 (m, C), a column for each class in ascending order; sum floor(keep·N)
-    "Number of images that each bin gives of each class. Raises `ValueError` for keep out of range."
+    "Number of images that each bin gives of each class. Raises `ValueError` for keep or importance out of range."
     classes, of = np.unique(labels, return_inverse=True)
     sizes = np.stack([np.bincount(of[np.asarray(b, np.int64)], minlength=len(classes)) for b in bins])
     budgets = class_budgets(sizes.sum(0), keep)
-    shares = np.ones(len(bins)) if importance is None else np.asarray(importance, np.float64)
-    shares = shares/shares.sum()
+    shares = np.asarray([1]*len(bins) if importance is None else importance, np.float64)
+    _check_importance(shares, len(bins))
+    shares = shares/shares.sum() if shares.any() else shares + 1/len(bins)
     def column(k): # each class begins at another bin, so that what rounding leaves over is spread
         n, share = np.roll(sizes[:, k], -k), np.roll(shares, -k)
         return np.roll(_whole(_fill(share, n, budgets[k]), n, budgets[k]), k)

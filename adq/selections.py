@@ -12,14 +12,17 @@ from .coresets import coreset, ways
 from .difficulty import beta_order, dual, el2n, forgetting, hard_margin, leave_out_share, score_bins
 from .methods import methods
 from .sampling import class_budgets, class_quotas, quotas, sample_bins
+from .settings import check_choice
 
 # %% ../nbs/method/05c_selections.ipynb #9a5088e0
 def difficulty_of(
-    method,   # of those that watch a training
+    method,   # ccs, el2n, forgetting or dual, which watch a training
     dynamics, # `adq.difficulty.Dynamics`
 )->np.ndarray: # float (N,), higher is harder
-    "The score by which a method orders or bins the images."
-    return {"ccs": hard_margin, "el2n": el2n, "forgetting": forgetting, "dual": dual}[method](dynamics)
+    "The score by which a method orders or bins the images. Raises `ValueError` for any other method."
+    scores = {"ccs": hard_margin, "el2n": el2n, "forgetting": forgetting, "dual": dual}
+    check_choice("method", method, tuple(scores))
+    return scores[method](dynamics)
 
 def _first_of_each(order, labels, share):
     "The images that come first in an order, of every class the same share."
@@ -34,6 +37,13 @@ def _ordered(method, labels, share, difficulty, dynamics, embedding, seed):
     else: order = np.lexsort((np.random.default_rng(seed).random(len(difficulty)), -difficulty)) # ties by chance
     return _first_of_each(order, labels, share)
 
+# %% ../nbs/method/05c_selections.ipynb #ed2602f3
+def _chooses_by(method):
+    "What a method chooses by, as `method_bins` names it."
+    if method in ways: return ["embedding"]
+    if methods[method].bins == "everything": return []
+    return ["difficulty", "dynamics"] if method == "dual" else ["difficulty"]
+
 # %% ../nbs/method/05c_selections.ipynb #ed2602f4
 def method_bins(
     method,          # name in `adq.methods.methods`, of bins "everything", "difficulty" or "order"
@@ -47,7 +57,11 @@ def method_bins(
     leave_out=None,  # share of the hardest that is left out; None = `leave_out_share`
     seed=0,          # of DUAL's draw, and where equal scores meet
 )->list:             # of int64 index arrays
-    "The bins of a method."
+    "The bins of a method. Raises `ValueError` for one that is not in the table, or lacks what it chooses by."
+    check_choice("method", method, tuple(name for name, m in methods.items() if m.bins != "similarity"))
+    given, needed = dict(embedding=embedding, difficulty=difficulty, dynamics=dynamics), _chooses_by(method)
+    for name in needed:
+        if given[name] is None: raise ValueError(f"{name} is not given; method '{method}' needs {' and '.join(needed)}")
     kind, n = methods[method].bins, len(labels if labels is not None else embedding)
     if kind == "everything": return [np.arange(n)]
     if kind == "difficulty":
@@ -67,7 +81,8 @@ def draw(
     n_bins=10,   # of difficulty; one after them is left out
     seed=0,
 )->tuple:        # (sorted int64 indices, int64 (m,) quotas)
-    "The sample from the bins of a method, and how many each bin gave."
+    "The sample from the bins of a method, and how many each bin gave. Raises `ValueError` for an unknown method."
+    check_choice("method", method, tuple(methods))
     kind, sizes = methods[method].bins, np.array([len(b) for b in bins])
     if kind == "order": return np.sort(bins[0]), sizes*[1, 0]
     if kind == "difficulty": counts = class_quotas(bins, labels, share, np.arange(len(bins)) < n_bins)
@@ -85,8 +100,11 @@ def image_share(
 
 def choose(
     method,  # as `method_bins` takes it, and all that follows
-    labels, share, *, n_bins=10, seed=0, **given,
+    labels,  # int (N,) or None
+    share,   # of the images that is sampled, in (0, 1]
+    *,
+    n_bins=10, seed=0, **given,
 )->tuple:    # (sorted int64 indices, int64 (m,) quotas)
-    "Bins of a method, and the sample from them."
+    "Bins of a method, and the sample from them. Raises what `method_bins` raises."
     bins = method_bins(method, labels, share, n_bins=n_bins, seed=seed, **given)
     return draw(method, bins, labels, share, n_bins=n_bins, seed=seed)
