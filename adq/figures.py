@@ -256,6 +256,7 @@ def plot_keep(
     shown = dict(palette=[colours[m] for m in present], markers=[markers[m] for m in present])
     if len(some): lines(ax, some, "keep", hue="method", hue_order=[*present.values()], **shown)
     else: _no_run(ax)
+    ax.set_xticks(sorted(some.keep.unique()))
     if full is not None and len(full):
         ax.axhline(100*full.accuracy.mean(), ls="--", color=colours["full"], lw=1, label=titles["full"])
     ax.set(title=title, xlabel="data keep ratio (%)", ylabel="accuracy (%)")
