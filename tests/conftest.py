@@ -78,9 +78,12 @@ class Here(Engine):
         shell.close()
 
 
+papermill_engines.register("here", Here)
+
+
 @pytest.fixture(scope="module")
 def pages_here():
-    "papermill starts no kernel."
+    "papermill starts no kernel, from the first test of a module that asks for this to its last."
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(papermill_engines._engines, None, Here)
         yield

@@ -3,10 +3,6 @@ import json, shutil
 from pathlib import Path
 
 import papermill, pytest
-from execnb.shell import CaptureShell
-from fastcore.nbio import dict2nb
-from papermill.iorw import load_notebook_node
-from papermill.parameterize import parameterize_notebook
 
 from adq.cli import main
 from adq.execute import page_names
@@ -24,18 +20,14 @@ def test_benchmark(tmp_path):
                                progress_bar=False)
 
 
-def run_here(name, **parameters):
-    "The cells of a page in this process, which has its imports already."
-    page = parameterize_notebook(load_notebook_node(str(pages/f"{name}.ipynb")), parameters)
-    CaptureShell().run_all(dict2nb(page), exc_stop=True)
-
-
 @pytest.mark.parametrize("folder, name", stored)
 def test_stored_tables_are_those_of_the_stored_rows(tmp_path, folder, name):
     "Byte for byte."
     shutil.copy(pages/folder/"runs.jsonl", tmp_path)
-    run_here(name, profile=folder, out_dir=str(tmp_path), changes=dict(source="../shared/data/cifar10"),
-             data="CIFAR-10, JPEG-recompressed copy", stored=True)
+    asked = dict(profile=folder, out_dir=str(tmp_path), changes=dict(source="../shared/data/cifar10"),
+                 data="CIFAR-10, JPEG-recompressed copy", stored=True)
+    papermill.execute_notebook(pages/f"{name}.ipynb", tmp_path/"page.ipynb", asked, engine_name="here",
+                               progress_bar=False)
     tables = [p for p in tmp_path.iterdir() if p.suffix in (".csv", ".md", ".tex", ".txt")]
     assert tables and [p.name for p in tables if p.read_bytes() != (pages/folder/p.name).read_bytes()] == []
 
