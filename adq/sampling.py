@@ -74,12 +74,9 @@ def quotas(
     importance, sizes = np.asarray(importance, np.float64), np.asarray(sizes)
     check_share("keep", keep)
     check_share("alpha", alpha, zero=True)
-    if importance.shape != sizes.shape or sizes.ndim != 1 or len(sizes) == 0:
-        raise ValueError(f"importance and sizes have shapes {importance.shape} and {sizes.shape}; "
-                         "expected one number for each bin in both")
+    if sizes.ndim != 1 or len(sizes) == 0 or sizes.dtype.kind not in "iu" or (sizes < 0).any():
+        raise ValueError(f"sizes is {sizes}; expected whole numbers of at least 0, one for each bin")
     _check_importance(importance, len(sizes))
-    if sizes.dtype.kind not in "iu" or (sizes < 0).any():
-        raise ValueError(f"sizes is {sizes}; expected whole numbers of at least 0")
     budget, by_size = int(np.floor(keep*sizes.sum() + 1e-9)), sizes/max(1, sizes.sum())
     by_importance = importance/importance.sum() if importance.sum() > 0 else by_size
     shares = alpha*by_importance + (1 - alpha)*by_size
