@@ -9,7 +9,7 @@ __all__ = ['class_pools', 'bin_pool', 'join_bins', 'bin_numbers', 'graphcut_bins
 import numpy as np
 from tqdm.auto import tqdm
 
-from .arrays import as_labels, check_features
+from .arrays import as_labels, check_features, class_members
 from .greedy import GradientSimilarity, Similarity, greedy_bins
 from .settings import check_whole
 
@@ -34,7 +34,7 @@ def _check_pools(features, labels, n_bins, normalize):
 
 # %% ../nbs/method/02_bins.ipynb #9c1b0006
 def _pools(n, labels):
-    return [np.arange(n)] if labels is None else [np.flatnonzero(labels == c) for c in np.unique(labels)]
+    return [np.arange(n)] if labels is None else class_members(labels)
 
 def class_pools(
     features,    # as `graphcut_bins` takes them, and so on

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['words', 'power', 'detectable_difference', 'holm', 'Evidence', 'weigh', 'verdict', 'judge', 'without_paper',
-           'told_from_zero', 'together', 'with_interval', 'in_a_cell', 'in_a_sentence', 'with_seeds', 'plot_forest']
+           'told_from_zero', 'together', 'with_interval', 'in_a_cell', 'in_words', 'in_a_sentence', 'with_seeds',
+           'plot_forest']
 
 # %% ../nbs/evidence/04_claims.ipynb #01b1e345
 from dataclasses import dataclass
@@ -57,9 +58,9 @@ class Evidence:
     "What paired differences say about one claim."
     n: int             # seeds
     mean: float        # of the differences, in points; NaN without a seed
-    half: float        # half width of the 95 % interval of the mean, in points; NaN for fewer than two seeds
+    half: float        # half width of the 95 % interval of the mean, in points; NaN where there is no t
     gain: float        # what the paper found, in points, > 0; NaN where it prints no number
-    deviation: float   # standard deviation of the differences, in points
+    deviation: float   # standard deviation of the differences, in points; NaN, as what follows, where there is no t
     p_zero: float      # two-sided t against no difference
     p_small: float     # one-sided t against half of the paper's gain: small where the difference is below it
     planned: int = 2   # seeds that were written down before the batch was started
@@ -73,14 +74,12 @@ def weigh(
     if gain <= 0: raise ValueError(f"gain is {gain}; expected a number above 0, in the direction of the paper, or NaN")
     d = np.asarray(differences, np.float64)
     d, n = d[~np.isnan(d)], int((~np.isnan(d)).sum())
-    if n < 2: return Evidence(n, float(d.mean()) if n else np.nan, np.nan, gain, np.nan, np.nan, np.nan, planned)
+    mean = float(d.mean()) if n else np.nan
+    if n < 2 or np.ptp(d) == 0: return Evidence(n, mean, np.nan, gain, np.nan, np.nan, np.nan, planned)
     deviation, t = d.std(ddof=1), stats.t(n - 1)
     error = deviation/n**0.5
-    def tail(bound): return (d.mean() - bound)/error if error > 0 else np.sign(d.mean() - bound)*np.inf
-    p_zero = 2*t.sf(abs(tail(0))) if d.mean() != 0 or error > 0 else 1.0
-    p_small = np.nan if np.isnan(gain) else t.cdf(tail(gain/2))
-    return Evidence(n, float(d.mean()), float(t.ppf(0.975)*error), gain, float(deviation), float(p_zero),
-                    float(p_small), planned)
+    p_zero, p_small = 2*t.sf(abs(mean)/error), t.cdf((mean - gain/2)/error) # NaN where there is no gain
+    return Evidence(n, mean, float(t.ppf(0.975)*error), gain, float(deviation), float(p_zero), float(p_small), planned)
 
 # %% ../nbs/evidence/04_claims.ipynb #d7c89d47
 def verdict(
@@ -148,6 +147,16 @@ def in_a_cell(
     if not line.n: return words[4]
     few = f" ({line.n:g} of {line.planned:g} seeds)" if line.n < line.planned else ""
     return with_interval(line["mean"], line["± 95 %"]) + few
+
+def in_words(
+    line,          # Series: a line of a table as `judge` returns
+    unit="points", # of its difference
+)->str:
+    "The verdict about this set-up; where it is open, what these seeds could have seen, or how many there are."
+    if not line.n: return words[4]
+    if line.n < line.planned: return f"{words[3]} yet ({line.n:g} of {line.planned:g} seeds)"
+    is_open = line.verdict == words[3] and bool(line.detectable > 0)
+    return f"{line.verdict} here" + f" (could have seen {line.detectable:.1f} {unit})"*is_open
 
 def in_a_sentence(
     name,       # of the endpoint

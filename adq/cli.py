@@ -249,10 +249,9 @@ def _add_compress_words(p):
 # %% ../nbs/evidence/08_cli.ipynb #e4b786dc
 def _shell_line(args):
     "The command as it could be typed; of absolute folders that it wrote to, those of this machine, only the names."
-    words = args.words
-    for folder in (args.out, args.work):
-        if folder and folder.is_absolute(): words = [w.replace(str(folder), folder.name) for w in words]
-    return shlex.join(["adq", *words])
+    written = [folder for folder in (args.out, args.work) if folder and folder.is_absolute()]
+    named = {start + str(folder): start + folder.name for folder in written for start in ("", "--out=", "--work=")}
+    return shlex.join(["adq", *(named.get(word, word) for word in args.words)])
 
 def _where(address):
     "What makes features, bins and scores: this process, or a cluster."
@@ -324,7 +323,7 @@ def _by_cost():
     costs = dict.fromkeys(m.cost for m in methods.values())
     return "\n".join(f"  {cost}: {', '.join(name for name, m in methods.items() if m.cost == cost)}" for cost in costs)
 
-_method_help = (f"methods, by what selecting takes (adq compare measures which wins for you):\n{_by_cost()}\n"
+_method_help = (f"methods by what selecting takes (for accuracy try ccs; adq compare measures it):\n{_by_cost()}\n"
                 + textwrap.fill(measured, 80, break_on_hyphens=False))
 
 # %% ../nbs/evidence/08_cli.ipynb #fbe3198e

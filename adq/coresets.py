@@ -10,7 +10,7 @@ import importlib.util
 
 import numpy as np
 
-from .arrays import as_labels, check_features
+from .arrays import as_labels, check_features, class_members
 from .bins import bin_pool
 from .sampling import class_budgets
 from .settings import check_choice
@@ -48,7 +48,7 @@ def k_center(
     order, nearest = [int(np.argmin(distance(f.mean(0))))], np.full(len(f), np.inf)
     while len(order) < count:
         nearest = np.minimum(nearest, distance(f[order[-1]]))
-        nearest[order] = -1
+        nearest[order[-1]] = -1
         order.append(int(np.argmax(nearest)))
     return np.array(order[:count], np.int64)
 
@@ -91,11 +91,10 @@ def coreset(
     check_choice("way", way, tuple(ways))
     check_features(features)
     labels = np.zeros(len(features), int) if labels is None else as_labels(labels, len(features))
-    classes, sizes = np.unique(labels, return_counts=True)
-    chosen, budgets = [], class_budgets(sizes, keep)
+    chosen, pools = [], class_members(labels)
+    budgets = class_budgets([len(pool) for pool in pools], keep)
     if not budgets.sum(): raise ValueError(f"keep is {keep} of {len(labels)} images, which is none")
-    for c, count in zip(classes, budgets):
-        pool = np.flatnonzero(labels == c)
+    for pool, count in zip(pools, budgets):
         finite = np.isfinite(features[pool]).all(1)
         if not finite.all():
             row = pool[finite.argmin()]

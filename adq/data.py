@@ -11,6 +11,7 @@ import hashlib, os, re
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 
@@ -187,7 +188,9 @@ def _check_labelled(images, labels, classes, source):
     if len(images) != len(labels):
         raise ValueError(f"labels has {len(labels)} entries for {len(images)} images; expected one each")
     if len(labels) == 0: raise ValueError(f"{source or 'images'} has no images; expected at least one")
-    if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= len(classes):
+    if labels.dtype.kind not in "iu":
+        raise ValueError(f"labels is of {labels.dtype}; expected whole numbers from 0 to {len(classes)-1}")
+    if labels.min() < 0 or labels.max() >= len(classes):
         raise ValueError(f"labels run from {labels.min()} to {labels.max()}; "
                          f"expected whole numbers from 0 to {len(classes)-1}, one for each of the classes")
     dtype, shape = (images.dtype, tuple(images.shape)) if torch.is_tensor(images) else (torch.uint8, (1, 1, 1, 1))
@@ -245,7 +248,7 @@ class ImageData(Dataset):
         if device.type != "cpu" and self.images.nbytes > device_share*free_memory(device): return self
         return ImageData(self.images.to(device), self.labels, self.classes, self.source, self.split, self.encoded)
 
-    @property
+    @cached_property
     def sizes(self):
         "Height and width of each image, int64 (N, 2); of encoded images from their headers."
         if self.in_memory: return np.tile(self.shape[1:], (len(self), 1))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np, torch
 from scipy import stats
+from sklearn.preprocessing import StandardScaler
 from torch import nn
 from torch.nn import functional as F
 
@@ -20,15 +21,19 @@ from .networks import fit, untrained_network
 from .settings import check_share, check_whole, pick_device, seeded, threads_for
 
 # %% ../nbs/method/05a_difficulty.ipynb #9fcbe6fd
+def _margin(logits, labels):
+    "Of the label over the best other, (B,)."
+    own = logits.gather(1, labels[:, None])[:, 0]
+    return own - logits.scatter(1, labels[:, None], -torch.inf).amax(1)
+
 def meeting(
     logits, # float (B, C)
     labels, # int (B,)
 )->tuple:   # of float (B,): margin of the label over the best other, its softmax, the length of softmax − one-hot
     "What a network says about images that it meets."
-    own = logits.gather(1, labels[:, None])[:, 0]
-    other = logits.scatter(1, labels[:, None], -torch.inf).amax(1)
     p = logits.softmax(1)
-    return own - other, p.gather(1, labels[:, None])[:, 0], (p - F.one_hot(labels, logits.shape[1])).norm(dim=1)
+    apart = (p - F.one_hot(labels, logits.shape[1])).norm(dim=1)
+    return _margin(logits, labels), p.gather(1, labels[:, None])[:, 0], apart
 
 @dataclass(frozen=True)
 class Dynamics:
@@ -74,7 +79,7 @@ def training_dynamics(
     device, size = pick_device(device), input_size(spec, images)
     with seeded(seed): model = untrained_network(spec.name, images, size, seed=seed).to(device)
     observe, after_epoch, noted = _notes(images.labels, device)
-    batch_size += len(images) % batch_size == 1 # a last batch of one image would be left out
+    while len(images) % batch_size == 1: batch_size += 1 # a last batch of one image would be left out
     fit(model, images, epochs=epochs, batch_size=batch_size, lr=lr, weight_decay=weight_decay, flip=flip,
         recipe="fast", seed=seed, observe=observe, after_epoch=after_epoch, progress=progress)
     return Dynamics(*np.stack(noted, 1))
@@ -111,14 +116,14 @@ def dual(
 # %% ../nbs/method/05a_difficulty.ipynb #69d3b79a
 def _folds(features, y, folds, seed, rng, device):
     "Rows of each fold in a random order, so that a batch is a slice, with their standardised features and labels."
-    x, fold, spread = np.asarray(features, np.float32), np.empty(len(y), np.int64), np.random.default_rng(seed)
+    x, fold, spread = np.asarray(features), np.empty(len(y), np.int64), np.random.default_rng(seed)
     for c in np.unique(y): # each fold gets as many of every class, up to one
         members = spread.permutation(np.flatnonzero(y == c))
         fold[members] = (np.arange(len(members)) + spread.integers(folds)) % folds
-    mean, std = x.mean(0), x.std(0).clip(1e-6)
+    x = StandardScaler().fit_transform(x.astype(np.result_type(x, np.float32), copy=False))
     own = [rng.permutation(np.flatnonzero(fold == k)) for k in range(folds)]
-    return [(rows, torch.as_tensor((x[rows] - mean)/std, device=device), torch.as_tensor(y[rows], device=device))
-            for rows in own]
+    return [(rows, torch.as_tensor(x[rows], dtype=torch.float32, device=device),
+             torch.as_tensor(y[rows], device=device)) for rows in own]
 
 def _mean_margin(probe, taught, asked, answers, epochs, lr, rng):
     "Train a probe on batches (an epoch shuffles whole ones); the margins of other images, averaged over the epochs."
@@ -128,7 +133,9 @@ def _mean_margin(probe, taught, asked, answers, epochs, lr, rng):
             optimizer.zero_grad(set_to_none=True)
             F.cross_entropy(probe(taught[b][0]), taught[b][1]).backward()
             optimizer.step()
-        with torch.inference_mode(): margin += meeting(probe(asked), answers)[0]
+        with torch.inference_mode():
+            parts = zip(asked.split(4096), answers.split(4096))
+            margin += torch.cat([_margin(probe(x), y) for x, y in parts])
     return margin/epochs
 
 # %% ../nbs/method/05a_difficulty.ipynb #5a0c4d06

@@ -200,7 +200,7 @@ def _embedded(e, images, folder, device):
     made = Experiment("features", _drawn_seed(e), extractor=e.extractor, flip=e.flip, compile=e.compile)
     def encode():
         network = _encoder(e, images, device, seed=made.seed)
-        return extract_features(images, network, returns="pooled", device=device)[:, :network.model.num_features]
+        return extract_features(images, network, returns="pooled", device=device)[:, :network.width]
     def make():
         embedding, seconds = _with_seconds(encode)
         return dict(embedding=embedding, seconds=seconds)
@@ -293,7 +293,7 @@ def _adq_ccs(e, images, share, seed, given, device):
     found = importance(*_score_anew(e, [bins[n] for n in rated], images, device))
     weight = np.zeros(len(bins))
     weight[rated] = (1 - e.alpha)/len(rated)
-    weight[rated] += e.alpha*found/found.sum()
+    weight[rated] += e.alpha*(found/found.sum() if found.any() else 1/len(rated))
     counts = class_quotas(bins, images.labels, share, weight)
     return sample_bins(bins, counts, images.labels, seed), counts.sum(1)
 
@@ -391,7 +391,7 @@ def _follow(e, start, part, seed, device, look):
 
 def _run_trajectory(e, images, test, folder, device):
     some = images.subset(select("random", images.labels, e.keep, seed=e.seed)[0])
-    start = untrained_network(e.model, some, e.size or images.shape[-1], seed=e.seed)
+    start = untrained_network(e.model, some, e.size or min(images.shape[1:]), seed=e.seed)
     expert, origin = {}, _weights_of(start.model)
     _follow(e, start, some, e.seed, device, expert.__setitem__)
     texture = texture_level(some, e.patch)

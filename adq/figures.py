@@ -150,9 +150,10 @@ def _panel(ax, rows, null, other, name, colour):
     ax.errorbar(bins, every.mean(0), half, fmt="o-", color=colour, markersize=4, capsize=2,
                 label="one observation" if same else f"n = {len(every)} seeds")
     if len(other):
-        network = family(other.extractor.iloc[0].split("/")[0])
-        ax.plot(bins, _on_one_scale(other, name).mean(0), "^:", color=colour, markersize=3, lw=1,
-                label=f"{network}, trained on the set")
+        network = other.extractor.iloc[0].split("/")[0]
+        every_other = _on_one_scale(other, name)
+        ax.plot(bins, every_other.mean(0), "^:", color=colour, markersize=3, lw=1,
+                label=f"{network},\ntrained on the set, n = {len(every_other)}")
     for i, scores in enumerate(on_our_scale(null, rows)[name] if len(null) else []):
         shown = scores/2 if name == "importance" else scores
         ax.plot(bins, shown, "-", color="0.7", lw=1, label="_"*bool(i) + "random bins")
@@ -180,7 +181,7 @@ def plot_scores(
     number = len(rows.rs.iloc[0])
     bins = np.arange(number)
     with look():
-        fig, axes = plt.subplots(1, 4, figsize=(8.4, 2.8), sharey=True)
+        fig, axes = plt.subplots(1, 4, figsize=(8.4, 3), sharey=True)
         _ideal(axes[0], number)
         for ax, (name, (title, colour)) in zip(axes[1:], _score_panels.items()):
             _panel(ax, rows, null, other, name, colour)
@@ -189,7 +190,7 @@ def plot_scores(
             axes[1].plot(bins, normalised(published_rs), "s--", color="0.3", markersize=3, lw=1, label="authors")
         for ax in axes:
             ax.set(xlabel="bin", xticks=bins[::max(1, number//5)])
-            ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.28), fontsize="small", handlelength=1.4)
+            ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.34), fontsize="small", handlelength=1.4)
         sns.despine(fig)
     return fig
 

@@ -120,10 +120,14 @@ def is_ours(
     return card is not None and _digest(card[1]) == card[2]
 
 # %% ../nbs/foundations/01_folders.ipynb #9a31c0b3
+_marks = "compressed.json", "bins.json", "comparison.json" # every result has one of them
+
 def _refuse_foreign(folder, name):
     "Raises `ValueError` for the first thing in a folder that adq did not write; the message calls the folder `name`."
-    foreign = next((p for p in sorted(folder.rglob("*")) if not is_ours(p, folder)), None)
-    if foreign is None: return
+    every = sorted(folder.rglob("*"))
+    foreign = next((p for p in every if not is_ours(p, folder)), None)
+    if foreign is None and any((folder/mark).is_file() for mark in _marks): return
+    foreign = foreign or every[0] # names such as those of a result, without what says that they are one
     changed = " as it is" if foreign.name == "README.md" else ""
     raise ValueError(f"output folder '{name}' holds '{foreign.relative_to(folder)}', which adq did not write{changed}, "
                      "so it is not replaced; expected another folder")

@@ -49,7 +49,8 @@ colours, markers = ({name: line[k] for name, line in _looks.items()} for k in ra
 # %% ../nbs/foundations/13_look.ipynb #2280fcb8
 @contextmanager
 def look():
-    "The style of all figures, within the block."
+    """The style of all figures, within the block. Its cycle of colours stays: a name such as C0 is looked up when a
+    figure is drawn, which may be after the block."""
     style = {**sns.plotting_context("paper"), **sns.axes_style("ticks"), "axes.prop_cycle": plt.cycler(color=_safe),
              "legend.frameon": False, "figure.constrained_layout.use": True}
     before = {name: plt.rcParams[name] for name in style} # rc_context would also undo the notebook's display of figures

@@ -175,6 +175,10 @@ class Network(nn.Module):
     @property
     def name(self): return getattr(self.model, "built_as", type(self.model).__name__)
 
+    @property
+    def width(self): # of the embedding, which stands first in pooled features
+        return getattr(self.model, "head_hidden_size", None) or self.model.num_features
+
     def prepare(self, pixels):
         "uint8 (B, 1 or 3, H, W) -> normalised float (B, 3, H, W), channels last."
         x = pixels.expand(-1, 3, -1, -1).float().div(255).sub(self.mean).div(self.std)
@@ -287,7 +291,9 @@ def _shares(n, batch_size, compile):
     "Of a batch and of an epoch of n images: how many this process takes."
     _, world = processes()
     if n < 2*world: raise ValueError(f"images has {n} image{'s'*(n != 1)}; expected at least {2*world} to train on")
-    if batch_size % world: raise ValueError(f"batch_size is {batch_size} for {world} processes; expected a multiple")
+    if batch_size % world or batch_size < 2*world:
+        raise ValueError(f"batch_size is {batch_size} for {world} process{'es'*(world > 1)}; "
+                         f"expected a multiple of {world}, at least {2*world}")
     own, share = batch_size//world, n//world
     if compile: own = min(own, share)
     return own, share - (share % own if compile else share % own == 1) # batch normalisation cannot take a batch of one

@@ -25,7 +25,7 @@ class Page:
     out_dir: str = ""      # folder of the store and the results; empty: the one named after the profile
     _: KW_ONLY
     changes: dict = field(default_factory=dict) # settings in place of the profile's
-    data: str = ""         # name of the images in captions; empty: the source as it is written
+    data: str = ""         # name of the images in captions, their origin in brackets; empty: the source as written
     data_root: str = None  # folder with the files of a named source
     jobs: int = 1          # processes that make runs
     device: str = "auto"
@@ -35,6 +35,7 @@ class Page:
         for name in self.changes: check_choice("setting", name, setting_names)
         self.settings = load_settings(self.profile, changes=self.changes)
         self.out, self.data = Path(self.out_dir or self.profile), self.data or self.settings.source
+        self.images = self.data.partition(" (")[0] # their name alone
 
     def rows(self,
         of=None,     # name of the page whose runs they are; None = this one's

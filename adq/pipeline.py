@@ -39,7 +39,7 @@ def _features(asked, stage):
     if asked.encodes:
         encode = lambda out: asked.where.extract_features(images, network, out=out, **asked.encoding)
         encoded = stage.written("features", encode)
-        if embedding is None: embedding = encoded[:, :network.model.num_features]
+        if embedding is None: embedding = encoded[:, :network.width]
     return network, encoded, embedding
 
 # %% ../nbs/method/07_compress.ipynb #66514280

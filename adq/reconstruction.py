@@ -8,7 +8,7 @@ __all__ = ['cell_side', 'cell_grid', 'pixel_mask', 'overlaps', 'cell_means', 'ch
            'fit_reconstructor']
 
 # %% ../nbs/foundations/08_reconstruction.ipynb #fc414b68
-import re
+import re, threading
 from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,7 +55,7 @@ def overlaps(
 )->torch.Tensor: # float (cells, parts)
     "Length in pixels that each cell and each part have in common."
     cells = torch.arange(0, length + cell, cell)[:-(-length//cell) + 1].clamp(max=length)
-    cuts = torch.linspace(0, length, parts + 1)
+    cuts = torch.arange(parts + 1)*length/parts # where a cut is a whole number, it is so exactly
     return (torch.minimum(cells[1:, None], cuts[1:]) - torch.maximum(cells[:-1, None], cuts[:-1])).clamp(min=0)
 
 def cell_means(
@@ -153,6 +153,8 @@ def _fresh(size, cell):
     return model
 
 # %% ../nbs/foundations/08_reconstruction.ipynb #e2d063d2
+_one_at_a_time = threading.Lock() # the number of masked tokens is told through the model, which threads share
+
 class Reconstructor(nn.Module):
     """A masked auto-encoder as a filler: (uint8 (B, C, H, W), bool (B, rows, columns), cell) -> uint8 (B, C, H, W).
     Only dropped cells change."""
@@ -186,9 +188,10 @@ class Reconstructor(nn.Module):
     def decode(self, x, masked, count):
         "Float (B, 3, S, S), `count` masked tokens in each row of bool (B, T) -> predictions (B, T, pixels of a token)."
         tokens = masked.shape[1]
-        self.model.config.mask_ratio = (count - 0.5)/tokens # it keeps int(tokens·(1 − ratio)): half guards rounding
         noise = masked.float() + torch.linspace(0, 0.5, tokens, device=x.device) # kept tokens in their order
-        with autocast(x.device): return self.model(x, noise=noise).logits.float()
+        with _one_at_a_time, autocast(x.device):
+            self.model.config.mask_ratio = (count - 0.5)/tokens # it keeps int(tokens·(1 − ratio)): half guards rounding
+            return self.model(x, noise=noise).logits.float()
 
     @torch.no_grad()
     def forward(self, pixels, masks, cell):
@@ -393,6 +396,9 @@ def fit_reconstructor(
                                                    pct_start=0.05 if steps > 20 else 0.4)
     images, lost = images.to(device), _tokens(torch.from_numpy(masks), height, width, cell, network.tokens)
     lost, counts = lost.to(device), lost.sum(1) # counts stay with the host, which has to know them
+    if int(counts.max()) > network.tokens**2 - 2:
+        raise ValueError(f"size is {size}, at which the dropped cells of an image touch {int(counts.max())} of the "
+                         f"{network.tokens**2} tokens; expected a larger one, or fewer dropped cells")
     network.train()
     largest = 2*batch_size*network.tokens**2*_small["hidden_size"]*_small["intermediate_size"] # of its layers
     with seeded(seed, device), threads_for(largest):

@@ -6,6 +6,7 @@
 __all__ = ['here', 'check_draw', 'check_dropping', 'Request']
 
 # %% ../nbs/method/06a_request.ipynb #84cc5e39
+import importlib.util
 from types import SimpleNamespace
 
 import numpy as np
@@ -125,6 +126,9 @@ def __len__(self:Request): return len(self.images if self.images is not None els
 def _check(asked):
     "All checks, from what costs least; labels become an array."
     check_choice("method", asked.method, tuple(methods))
+    if "peers" in methods[asked.method].needs and not importlib.util.find_spec("submodlib"):
+        raise ValueError(f"method '{asked.method}' needs the package submodlib-py, which is not installed; "
+                         "pip install 'adq[peers]'")
     if asked.leave_out is not None and not 0 <= asked.leave_out < 1:
         raise ValueError(f"leave_out is {asked.leave_out}; expected a share in [0, 1)")
     _check_enough(asked)
@@ -161,7 +165,8 @@ def settings(self:Request)->dict: # of numbers and texts, for compressed.json
                     cell=self.cell and int(self.cell), alpha=float(self.alpha), n_bins=int(self.n_bins),
                     extractor=str(self.extractor), patch=int(self.patch), temperature=float(self.temperature),
                     flip=bool(self.flip), seed=int(self.seed))
-    if methods[self.method].bins == "difficulty": settings["leave_out"] = self.leave_out
+    if methods[self.method].bins == "difficulty":
+        settings["leave_out"] = None if self.leave_out is None else float(self.leave_out)
     if "dynamics" in methods[self.method].needs: settings["dynamics"] = str(self.dynamics)
     if self.images is None: return settings
     return settings | dict(source=self.images.source, split=self.images.split, columns=self.images.columns)

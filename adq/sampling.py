@@ -77,7 +77,8 @@ def quotas(
     if sizes.ndim != 1 or len(sizes) == 0 or sizes.dtype.kind not in "iu" or (sizes < 0).any():
         raise ValueError(f"sizes is {sizes}; expected whole numbers of at least 0, one for each bin")
     _check_importance(importance, len(sizes))
-    budget, by_size = int(np.floor(keep*sizes.sum() + 1e-9)), sizes/max(1, sizes.sum())
+    total = sizes.sum()
+    budget, by_size = int(np.floor(keep*total + 1e-9 + 1e-15*total)), sizes/max(1, total) # 0.29·10⁸ is 29 million
     by_importance = importance/importance.sum() if importance.sum() > 0 else by_size
     shares = alpha*by_importance + (1 - alpha)*by_size
     return _whole(_fill(shares, sizes, budget), sizes, budget)

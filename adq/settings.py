@@ -8,7 +8,7 @@ __all__ = ['named_sources', 'recipe_names', 'setting_names', 'least_work', 'chec
            'pick_device', 'free_memory', 'share_memory', 'torchrun', 'autocast', 'seeded', 'threads_for']
 
 # %% ../nbs/foundations/00_settings.ipynb #ee0a73c7
-import configparser, contextlib, math, os
+import configparser, contextlib, math, os, re
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
@@ -131,11 +131,17 @@ def _check_settings(s):
     for name in "patch", "batch_size": check_whole(name, getattr(s, name), 2)
     if s.size: check_whole("size", s.size, 8)
     for name in "recipe", "other_recipe": check_choice(name, getattr(s, name), recipe_names)
-    for name in "keep", "table1_keep", "low_keep", "high_keep":
+    for name in "keep", "table1_keep", "low_keep", "high_keep", "selection_keep":
         for share in getattr(s, name): check_share(name, share)
     for share in s.alpha, *s.alphas: check_share("alpha", share, zero=True)
     check_share("trajectory", s.trajectory)
-    check_share("drop", s.drop, zero=True)
+    for name in "drop", "wrong_labels": check_share(name, getattr(s, name), zero=True)
+    for name in "weight_decay", "other_weight_decay":
+        value = getattr(s, name)
+        if not 0 <= value < math.inf: raise ValueError(f"{name} is {value}; expected a finite number of at least 0")
+    for pair in s.endpoints:
+        if not re.fullmatch("[^>]+>[^>]+", pair):
+            raise ValueError(f"endpoints has '{pair}'; expected two methods, the better one first, as in adq>dq")
     for name in "temperature", "lr", "other_lr": check_positive(name, getattr(s, name))
     if not s.keep or not s.architectures: raise ValueError("keep or architectures is empty; expected at least one")
 

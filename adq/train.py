@@ -74,7 +74,7 @@ def train(
     Raises `ValueError` for arguments out of range or classes that do not match."""
     _check_training(images, test, model, epochs=epochs, batch_size=batch_size, lr=lr, recipe=recipe, size=size,
                     points=points, seed=seed)
-    size, device = size or images.shape[-1], pick_device(device)
+    size, device = size or min(images.shape[1:]), pick_device(device)
     if test.in_memory: test = test.to(device)
     network = untrained_network(model, images, size, seed=seed).to(device)
     curve, testing, start = {}, 0.0, time.perf_counter()
@@ -131,6 +131,7 @@ def compare(
     "Compress by each method and train on each, `seeds` times. Reconstruction counts as training."
     compressing, training, rows, first = compressing or {}, training or {}, [], None
     _check_comparison(images, test, keep, methods, patch_keep, reconstruct, seeds, compressing, training)
+    methods = tuple(dict.fromkeys(methods)) # one that is named twice is no second repetition
     binned = {m.removesuffix("+drop") for m in methods if m in ("dq", "adq", "adq+drop")}
     for seed in range(seeds):
         how = dict(seed=seed, device=device, progress=progress)

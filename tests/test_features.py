@@ -46,14 +46,14 @@ def test_no_network_says_what_to_do(digits, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "convnext_atto",
-                                  "mobilenetv2_100", "convnet7"])
+                                  "mobilenetv2_100", "mobilenetv3_small_100", "convnet7"])
 def test_every_family_gives_embedding_and_pooled_maps(tmp_path, digits, name):
     size = 224 if "swin" in name else 32
     torch.save(build_model(name, 10, size).state_dict(), tmp_path/"w.pt")
     network = load_extractor(f"{name}/{tmp_path/'w.pt'}@{size}", digits, device="cpu")
     some = digits.subset(range(2))
     embedding, pooled = extract_features(some, network), extract_features(some, network, returns="pooled")
-    assert embedding.shape == (2, network.model.num_features) and pooled.shape[1] > embedding.shape[1]
+    assert embedding.shape == (2, network.width) and pooled.shape[1] > embedding.shape[1]
     np.testing.assert_allclose(pooled[:, :embedding.shape[1]], embedding, rtol=2e-2, atol=2e-2)
     h, b = extract_features(some, network, returns="gradient")
     assert b.shape == (2, 10) and np.allclose(b.sum(1), 0, atol=1e-5)

@@ -106,6 +106,7 @@ def test_file_and_names_are_on_the_disk_before_and_after_the_rename(tmp_path, mo
     (lambda p: (p/"data").mkdir() or (p/"data"/"thesis.tex").touch(), "data/thesis.tex"),
     (lambda p: (p/"README.md").write_text(signed("# a\n").replace("a", "b")), "README.md"),
     (lambda p: os.mkfifo(p/"pipe"), "pipe"),
+    (lambda p: [(p/name).write_text("my notes") for name in ("bins.npy", "torn.txt", "comparison.csv")], "bins.npy"),
 ])
 def test_force_replaces_nothing_that_is_not_ours(tmp_path, make, name):
     (tmp_path/"set").mkdir()

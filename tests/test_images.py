@@ -1,10 +1,12 @@
 """Images as people have them, and how they are decoded: in threads, the same on every machine."""
 import io, os, subprocess, sys, textwrap
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np, pytest, torch
 from PIL import Image
 
 from adq.data import Encoded, ImageData, batches, decode
+from adq.settings import seeded
 from adq.sources import load_images
 from adq.texture import texture_level
 
@@ -143,3 +145,15 @@ def test_a_script_without_a_main_guard(tmp_path, digits):
     """))
     done = subprocess.run([sys.executable, tmp_path/"script.py", tmp_path/"set"], capture_output=True, text=True)
     assert done.stdout.split() == ["143", "False", "143", "0"], done.stderr
+
+
+def test_threads_fill_as_one_does():
+    "A masked auto-encoder is told through itself how many tokens are masked."
+    from adq.reconstruction import Reconstructor, _fresh
+    with seeded(0): filler = Reconstructor(_fresh(32, 4), (0.5,)*3, (0.25,)*3)
+    rng = np.random.default_rng(0)
+    pixels = torch.from_numpy(rng.integers(0, 256, (40, 1, 3, 32, 32), dtype=np.uint8))
+    masks = torch.from_numpy(rng.random((40, 1, 8, 8)) > rng.random((40, 1, 1, 1))/2)
+    def filled(i): return filler(pixels[i], masks[i], 4)
+    with ThreadPoolExecutor(8) as threads: at_once = list(threads.map(filled, range(40)))
+    assert all(torch.equal(one, filled(i)) for i, one in enumerate(at_once))

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from adq.cli import main
+from adq.difficulty import probe_margin
 from adq.methods import methods
 from adq.pipeline import compress
 from adq.report import open_set
@@ -53,6 +54,27 @@ def test_a_report_shows_the_hardest(ccs, tmp_path):
     assert main(["report", str(ccs), "--out", str(out)]) == 0
     text = out.read_text()
     assert "The hardest, by the label they have" in text and "Images over difficulty" in text
+
+
+def test_a_missing_package_is_told_before_any_work(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    line = "compress", "digits", *quick, "--method", "facility-location", "--out", str(tmp_path/"out")
+    assert main([*line]) == 2
+    assert "needs the package submodlib-py" in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+def test_a_probe_does_not_care_where_features_lie():
+    rng, labels = np.random.default_rng(0), np.arange(300) % 3
+    features = rng.standard_normal((300, 4)) + labels[:, None]
+    there, elsewhere = (probe_margin(features + shift, labels, device="cpu") for shift in (0, 1e8))
+    np.testing.assert_allclose(there, elsewhere, atol=1e-3)
+
+
+def test_a_method_named_twice_is_no_second_repetition(digits):
+    some = digits.subset(range(200))
+    training = dict(model="resnet18_narrow", epochs=1)
+    rows, _ = compare(some, some, 0.5, methods=("random", "random"), seeds=1, training=training)
+    assert len(rows) == 1
 
 
 def test_a_damaged_difficulty_is_refused(ccs, tmp_path):

