@@ -10,7 +10,7 @@ import functools, hashlib, time
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np, timm, torch
+import numpy as np, PIL, timm, torch, torchvision
 
 from .folders import checksum, identity, once
 from .settings import package_folder
@@ -20,7 +20,7 @@ from .settings import package_folder
 def made_by()->dict: # a hash of this package's code, and the versions of the libraries
     "What stages are made by."
     code = identity(**{path.name: checksum(path) for path in package_folder().glob("*.py")})
-    return dict(code=code, torch=torch.__version__, timm=timm.__version__, numpy=np.__version__)
+    return dict(code=code, **{module.__name__: module.__version__ for module in (np, PIL, timm, torch, torchvision)})
 
 def array_digest(
     array, # numbers or text, of any shape

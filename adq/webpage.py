@@ -81,6 +81,7 @@ th, td { padding: 0.2rem 0.8rem 0.2rem 0; border: 0; border-bottom: 1px solid #d
 .dataframe td { text-align: right; }
 math[display=block] { margin: 1rem 0; overflow-x: auto; max-width: 100%; }
 .prompt { display: none; } summary { cursor: pointer; color: #0b5cad; font-family: system-ui, sans-serif; }
+@media (max-width: 600px) { .output_subarea img { max-width: 40rem; } }
 """
 _document = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">

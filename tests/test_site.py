@@ -24,7 +24,9 @@ def test_in_a_browser(name, site, tab):
         tab.goto((site/f"{name}.html").as_uri())
         assert tab.evaluate("document.documentElement.scrollWidth") <= width
         assert tab.evaluate("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
-        assert tab.evaluate("[...document.images].every(i => i.getBoundingClientRect().right <= innerWidth)")
+        scrolls = ".output_subarea" if width < 600 else "nothing" # a narrow page shows figures in boxes that scroll
+        assert tab.evaluate("box => [...document.images].every(i => i.closest(box) || "
+                            "i.getBoundingClientRect().right <= innerWidth)", scrolls)
 
 
 def test_sliders_move_the_bars(site, tab):
