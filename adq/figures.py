@@ -219,9 +219,10 @@ def _plot_apart(ax, last, names):
         bar = interval(apart) if len(apart) > 1 else None
         ax.errorbar(apart.mean(), y, xerr=bar, fmt="o", color=_thirds[name], capsize=2)
     ax.axvline(0, color="0.5", lw=0.8)
-    nearest = last[[name for name in names if name != "expert again"]].mean().idxmin()
+    far = {name: last[name] - last.random for name in others if name != "expert again"}
+    told = ", ".join(name for name, d in far.items() if abs(d.mean()) > interval(d)) or "none"
     ax.set(yticks=range(len(others)), yticklabels=others, ylim=(-0.5, len(others) - 0.5),
-           xlabel="distance − that of the random third", title=f"last epoch: the {nearest} third is nearest")
+           xlabel="distance − that of the random third", title=f"last epoch; interval away from zero: {told}")
     ax.invert_yaxis()
 
 def plot_trajectories(
