@@ -197,6 +197,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'adq.compressed.changed_settings': ('method/compressed.html#changed_settings', 'adq/compressed.py'),
                                 'adq.compressed.patch_masks': ('method/compressed.html#patch_masks', 'adq/compressed.py')},
             'adq.coresets': { 'adq.coresets._check_count': ('method/coresets.html#_check_count', 'adq/coresets.py'),
+                              'adq.coresets.check_peers': ('method/coresets.html#check_peers', 'adq/coresets.py'),
                               'adq.coresets.coreset': ('method/coresets.html#coreset', 'adq/coresets.py'),
                               'adq.coresets.facility_location': ('method/coresets.html#facility_location', 'adq/coresets.py'),
                               'adq.coresets.graphcut': ('method/coresets.html#graphcut', 'adq/coresets.py'),

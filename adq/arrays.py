@@ -72,7 +72,6 @@ def class_members(
     of, counts = np.unique(labels, return_inverse=True, return_counts=True)[1:]
     return np.split(np.argsort(of, kind="stable"), np.cumsum(counts)[:-1])
 
-
 # %% ../nbs/foundations/02_arrays.ipynb #b93a9f02
 _readable = ("an array as numpy.save writes it (.npy), one in an archive of numpy.savez (.npz), "
              "or text (.csv, .tsv, .txt)")

@@ -149,14 +149,13 @@ def in_a_cell(
     return with_interval(line["mean"], line["± 95 %"]) + few
 
 def in_words(
-    line,          # Series: a line of a table as `judge` returns
-    unit="points", # of its difference
+    line, # Series: a line of a table as `judge` returns, in points
 )->str:
     "The verdict about this set-up; where it is open, what these seeds could have seen, or how many there are."
     if not line.n: return words[4]
     if line.n < line.planned: return f"{words[3]} yet ({line.n:g} of {line.planned:g} seeds)"
     is_open = line.verdict == words[3] and bool(line.detectable > 0)
-    return f"{line.verdict} here" + f" (could have seen {line.detectable:.1f} {unit})"*is_open
+    return f"{line.verdict} here" + f" (could have seen {line.detectable:.1f} points)"*is_open
 
 def in_a_sentence(
     name,       # of the endpoint

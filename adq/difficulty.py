@@ -16,6 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 from torch.nn import functional as F
 
+from .arrays import class_members
 from .features import Extractor, input_size
 from .networks import fit, untrained_network
 from .settings import check_share, check_whole, pick_device, seeded, threads_for
@@ -79,7 +80,7 @@ def training_dynamics(
     device, size = pick_device(device), input_size(spec, images)
     with seeded(seed): model = untrained_network(spec.name, images, size, seed=seed).to(device)
     observe, after_epoch, noted = _notes(images.labels, device)
-    while len(images) % batch_size == 1: batch_size += 1 # a last batch of one image would be left out
+    while len(images) % batch_size == 1 < len(images): batch_size += 1 # a last batch of one image would be left out
     fit(model, images, epochs=epochs, batch_size=batch_size, lr=lr, weight_decay=weight_decay, flip=flip,
         recipe="fast", seed=seed, observe=observe, after_epoch=after_epoch, progress=progress)
     return Dynamics(*np.stack(noted, 1))
@@ -117,13 +118,13 @@ def dual(
 def _folds(features, y, folds, seed, rng, device):
     "Rows of each fold in a random order, so that a batch is a slice, with their standardised features and labels."
     x, fold, spread = np.asarray(features), np.empty(len(y), np.int64), np.random.default_rng(seed)
-    for c in np.unique(y): # each fold gets as many of every class, up to one
-        members = spread.permutation(np.flatnonzero(y == c))
+    for own in class_members(y): # each fold gets as many of every class, up to one
+        members = spread.permutation(own)
         fold[members] = (np.arange(len(members)) + spread.integers(folds)) % folds
     x = StandardScaler().fit_transform(x.astype(np.result_type(x, np.float32), copy=False))
-    own = [rng.permutation(np.flatnonzero(fold == k)) for k in range(folds)]
+    parts = [rng.permutation(np.flatnonzero(fold == k)) for k in range(folds)]
     return [(rows, torch.as_tensor(x[rows], dtype=torch.float32, device=device),
-             torch.as_tensor(y[rows], device=device)) for rows in own]
+             torch.as_tensor(y[rows], device=device)) for rows in parts]
 
 def _mean_margin(probe, taught, asked, answers, epochs, lr, rng):
     "Train a probe on batches (an epoch shuffles whole ones); the margins of other images, averaged over the epochs."

@@ -20,6 +20,7 @@ import numpy as np, pandas as pd, timm, torch, torchvision
 from tqdm.auto import tqdm
 
 import adq
+from .arrays import class_members
 from .baselines import distribution_matching, select, selectable, sharpened
 from .bins import graphcut_bins
 from .coresets import ways
@@ -237,7 +238,7 @@ def _score_anew(e, bins, images, device):
 def _run_null(e, images, test, folder, device):
     "Scores of random bins."
     draws = np.random.default_rng(e.seed)
-    drawn = [draws.permutation(np.flatnonzero(images.labels == c)) for c in np.unique(images.labels)]
+    drawn = [draws.permutation(own) for own in class_members(images.labels)]
     parts = [np.array_split(own, e.n_bins) for own in drawn]
     bins = [np.sort(np.concatenate(same)) for same in zip(*parts)]
     rs, ds = _score_anew(e, bins, images, device)
@@ -651,11 +652,11 @@ def seconds_of(
     return spent.sum(axis=1)
 
 def doses(
-    rows,               # DataFrame, as `collect` returns, of one network
+    rows,               # DataFrame, as `collect` returns
     method, against="dq",
-)->pd.Series:           # in [0, 1], by keep and seed
+)->pd.Series:           # in [0, 1], by model, keep and seed
     "Share of the sample that a method takes from other bins than another, seed by seed."
-    def taken(m): return rows[rows.method == m].dropna(subset="quotas").set_index(["keep", "seed"]).quotas
+    def taken(m): return rows[rows.method == m].dropna(subset="quotas").set_index(["model", "keep", "seed"]).quotas
     some, even = taken(method), taken(against)
     moved = [moved_share(some[at], even[at]) for at in some.index.intersection(even.index)]
     return pd.Series(moved, some.index.intersection(even.index), float)

@@ -214,13 +214,12 @@ def _plot_paths(ax, long, names):
 
 def _plot_apart(ax, last, names):
     others = [name for name in names if name != "random"]
+    apart = last[others].sub(last["random"], axis=0)
+    mean, half = apart.mean(), apart.apply(interval)
     for y, name in enumerate(others):
-        apart = last[name] - last["random"]
-        bar = interval(apart) if len(apart) > 1 else None
-        ax.errorbar(apart.mean(), y, xerr=bar, fmt="o", color=_thirds[name], capsize=2)
+        ax.errorbar(mean[name], y, xerr=half[name] if len(apart) > 1 else None, fmt="o", color=_thirds[name], capsize=2)
     ax.axvline(0, color="0.5", lw=0.8)
-    far = {name: last[name] - last.random for name in others if name != "expert again"}
-    told = ", ".join(name for name, d in far.items() if abs(d.mean()) > interval(d)) or "none"
+    told = ", ".join(name for name in others if name != "expert again" and abs(mean[name]) > half[name]) or "none"
     ax.set(yticks=range(len(others)), yticklabels=others, ylim=(-0.5, len(others) - 0.5),
            xlabel="distance − that of the random third", title=f"last epoch; interval away from zero: {told}")
     ax.invert_yaxis()

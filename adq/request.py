@@ -6,7 +6,6 @@
 __all__ = ['here', 'check_draw', 'check_dropping', 'Request']
 
 # %% ../nbs/method/06a_request.ipynb #84cc5e39
-import importlib.util
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,6 +14,7 @@ from fastcore.basics import patch, store_attr
 from .activation import check_explainable
 from .arrays import as_labels, check_features
 from .bins import graphcut_bins
+from .coresets import check_peers
 from .data import ImageData
 from .difficulty import watched_network
 from .diversity import diversity as bin_diversity
@@ -126,9 +126,9 @@ def __len__(self:Request): return len(self.images if self.images is not None els
 def _check(asked):
     "All checks, from what costs least; labels become an array."
     check_choice("method", asked.method, tuple(methods))
-    if "peers" in methods[asked.method].needs and not importlib.util.find_spec("submodlib"):
-        raise ValueError(f"method '{asked.method}' needs the package submodlib-py, which is not installed; "
-                         "pip install 'adq[peers]'")
+    if "peers" in methods[asked.method].needs:
+        try: check_peers()
+        except ImportError as e: raise ValueError(str(e)) from None
     if asked.leave_out is not None and not 0 <= asked.leave_out < 1:
         raise ValueError(f"leave_out is {asked.leave_out}; expected a share in [0, 1)")
     _check_enough(asked)

@@ -7,7 +7,7 @@ from adq.webpage import build_site
 
 root = Path(__file__).parents[1]
 looked_at = ("nbs/index", "nbs/method/02_bins", "nbs/method/05_sampling", "nbs/foundations/06_networks",
-             "paper_figures/narrow/evidence")
+             "paper_figures/laptop/table3", "paper_figures/narrow/evidence")
 
 
 @pytest.fixture(scope="module")
@@ -24,9 +24,8 @@ def test_in_a_browser(name, site, tab):
         tab.goto((site/f"{name}.html").as_uri())
         assert tab.evaluate("document.documentElement.scrollWidth") <= width
         assert tab.evaluate("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
-        scrolls = ".output_subarea" if width < 600 else "nothing" # a narrow page shows figures in boxes that scroll
-        assert tab.evaluate("box => [...document.images].every(i => i.closest(box) || "
-                            "i.getBoundingClientRect().right <= innerWidth)", scrolls)
+        shown = "i.closest('.output_subarea') || i" if width < 600 else "i" # narrow: figures in boxes that scroll
+        assert tab.evaluate(f"[...document.images].every(i => ({shown}).getBoundingClientRect().right <= innerWidth)")
 
 
 def test_sliders_move_the_bars(site, tab):
