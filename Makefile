@@ -8,7 +8,7 @@ BIN := .venv/bin
 .venv/.ready: pyproject.toml requirements.lock
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "adq needs Python 3.11 or newer; call make PYTHON=/path/to/it")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install -q --disable-pip-version-check -c requirements.lock -e '.[dev]'
+	$(BIN)/pip install -q --no-compile --disable-pip-version-check -c requirements.lock -e '.[dev]'
 	touch $@
 
 # compress the embedded digits by random, DQ, ADQ, ADQ with patches dropped and CCS, train on each and on all
@@ -18,7 +18,7 @@ demo: .venv/.ready
 # every notebook, then what no lesson shows; tests/test_in_step.py compares adq/ and README.md with their notebooks
 test: .venv/.ready
 	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 $(BIN)/nbdev-test --n-workers 2 --do-print
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 lab: .venv/.ready
 	$(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" nbs/index.ipynb

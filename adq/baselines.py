@@ -180,10 +180,11 @@ def _to_device(drawn, device):
 # %% ../nbs/evidence/02_baselines.ipynb #577ac4d6
 def _class_distance(network, own, real, name, draw, device):
     "Squared distance of the mean embeddings of synthetic and real images of a class, all augmented alike."
-    def mean_embedding(x): return network(siamese_augment(x, name, draw)).float().mean(0)
-    with autocast(device):
-        with torch.no_grad(): target = mean_embedding(real)
-        return (mean_embedding(own) - target).square().sum()
+    def mean_embedding(x):
+        x = siamese_augment(x, name, draw) # in float32: places of pixels in bfloat16 are off
+        with autocast(device): return network(x).float().mean(0)
+    with torch.no_grad(): target = mean_embedding(real)
+    return (mean_embedding(own) - target).square().sum()
 
 def _as_pixels(x, channels):
     "Images in [0, 1] as uint8, grey where there is one channel."

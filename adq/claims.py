@@ -102,10 +102,12 @@ def judge(
     family,          # dict: name of an endpoint -> `Evidence`
     planned=0,       # endpoints of the family, with those still to be run; fewer than there are = these
 )->pd.DataFrame:     # a line for each: n, planned, mean, ± 95 %, paper, detectable, adjusted p of both tests, verdict
-    "The verdicts of a family of endpoints, with the probabilities adjusted by Holm over all of them."
+    """The verdicts of a family of endpoints, with the probabilities adjusted by Holm over all of them; those of the
+    test against half of a gain over all that have a gain."""
     every, planned = list(family.values()), max(planned, len(family), 1)
-    level = 0.05/planned
-    p_zero, p_small = (holm([getattr(e, p) for e in every], planned) for p in ("p_zero", "p_small"))
+    level, without = 0.05/planned, sum(np.isnan(e.gain) for e in every)
+    p_zero = holm([e.p_zero for e in every], planned)
+    p_small = holm([e.p_small for e in every], planned - without)
     def line(e, p_zero, p_small):
         seen = detectable_difference(e.deviation, e.n, level=level) if e.n > 1 else np.nan
         return e.n, e.planned, e.mean, e.half, e.gain, seen, p_zero, p_small, verdict(e, p_zero, p_small)

@@ -106,9 +106,10 @@ def _add_output_words(p, required=True):
 
 # %% ../nbs/evidence/08_cli.ipynb #8205e34b
 def _refusals():
-    "Errors that a user can cause. Arrow's are no `ValueError`; they can only occur where it has been imported."
-    arrow = sys.modules.get("pyarrow")
-    return (ValueError, OSError, MemoryError, OverflowError, RuntimeError) + ((arrow.ArrowException,) if arrow else ())
+    "Errors that a user can cause. Those of Arrow and Ray can only occur where these have been imported."
+    arrow, ray = sys.modules.get("pyarrow"), sys.modules.get("ray.exceptions")
+    theirs = [*([arrow.ArrowException] if arrow else []), *([ray.RayError] if ray else [])]
+    return ValueError, OSError, MemoryError, OverflowError, RuntimeError, *theirs
 
 def _in_one_line(e):
     "What an error says. Of torch's, which go on about its insides, the first line."
@@ -177,9 +178,11 @@ def _check_output(args):
     if out in (Path.cwd(), *Path.cwd().parents):
         raise ValueError(f"output folder '{args.out}' is the folder you are in, or holds it; expected a new folder")
     check_new(args.out, args.force)
-    source = Path(getattr(args, "source", ""))
-    if getattr(args, "source", None) and source.is_dir() and source.resolve() in (out, *out.parents):
-        raise ValueError(f"output folder '{args.out}' is inside the source '{args.source}'; expected a folder outside")
+    if not getattr(args, "source", None) or not Path(args.source).is_dir(): return
+    source = Path(args.source).resolve()
+    if out.is_relative_to(source) or source.is_relative_to(out):
+        where = "is inside" if out.is_relative_to(source) else "holds"
+        raise ValueError(f"output folder '{args.out}' {where} the source '{args.source}'; expected a folder outside")
 
 def _keep(args, settings, patch_keep=1.0):
     "The data keep ratio: as given, or the share of the images times that of their patches, or the profile's first."
@@ -292,7 +295,9 @@ def _keeping_stages(args, work):
         if work.exists() and isinstance(e, KeyboardInterrupt): args.left = left
         elif work.exists() and not args.work: print(f"adq: {left}", file=sys.stderr) # it is hidden
         raise
-    if not args.work and work.exists(): shutil.rmtree(work)
+    if args.work: return
+    shutil.rmtree(work, ignore_errors=True)
+    if work.exists(): _note(args, f"the result is whole, and what is left of {work} can go")
 
 # %% ../nbs/evidence/08_cli.ipynb #73ed3c07
 def _note_lost_classes(args, chosen):
@@ -439,7 +444,8 @@ def _add_train_words(p):
     _add_seed_word(p)
 
 def _check_trained_on(args):
-    "Whether the source is a compressed set. Raises `ValueError` for options that do not go with it."
+    """What the compressed set tells of itself that is trained on, or whose indices are; None where there is none.
+    Raises `ValueError` for options that do not go with it."""
     compressed, named = (Path(args.source)/"compressed.json").is_file(), f"source '{args.source}' is"
     if compressed:
         if args.indices:
@@ -453,9 +459,8 @@ def _check_trained_on(args):
         if args.reconstruct:
             raise ValueError(f"--reconstruct {args.reconstruct} fills dropped patches, and {named} not a compressed "
                              "set; expected a folder that adq compress wrote")
-        if args.indices: read_manifest(args.indices)
     if args.test: check_source(args.test)
-    return compressed
+    return read_manifest(args.indices or args.source) if compressed or args.indices else None
 
 # %% ../nbs/evidence/08_cli.ipynb #16c00036
 def _pick_reconstructor(args, images):
@@ -468,10 +473,43 @@ def _pick_reconstructor(args, images):
                     "on images of one size in memory, and these differ or are too many; --reconstruct says otherwise")
     return chosen
 
+def _note_overlap(args, told, test):
+    "Say it where a compressed set was made from all of a source, and is tested on a part of it."
+    made = told.settings if told else {}
+    if made.get("source") == test.source and made.get("split") in ("all", test.split):
+        _note(args, f"'{args.indices or args.source}' was made from {made['source']} {made['split']}, so some of the "
+                    "test images may have been trained on, and the accuracy says too much")
+
+# %% ../nbs/evidence/08_cli.ipynb #16c00037
+def _tell_trained(args, settings, images, test, reconstruct, trained, device):
+    "Say what came out: that, and how it was made."
+    result = dict(accuracy=trained.accuracy, images=trained.images, model=settings.model, epochs=trained.epochs,
+                  reconstruct=reconstruct, seed=args.seed, seconds=round(trained.seconds, 1),
+                  images_per_second=round(trained.images_per_second))
+    how = dict(size=settings.size or None, test=f"{test.source} {test.split}", device=str(device), adq=__version__)
+    filled = f"\nfilled  dropped patches by {reconstruct}" if reconstruct else ""
+    _say(args, result, f"{images}\ntop-1   {trained.accuracy:.2%} on the test images{filled}\n"
+                       f"trained {settings.model}, {trained.epochs} epochs on {trained.images:,} images in "
+                       f"{trained.seconds:.1f} s ({trained.images_per_second:,.0f} images/s)")
+    return result | how
+
+def _store_accuracy(args, told, result):
+    "Add a result to the compressed set that was trained on, where it is still the same and can be written."
+    from adq.report import add_accuracy
+    folder = args.indices or Path(args.source)
+    if not os.access(folder, os.W_OK): return
+    if read_manifest(folder) != told:
+        _note(args, f"'{folder}' has been replaced in the meantime, so the result is not stored in it")
+        return
+    trained_on = "its images in their original form" if args.indices else "the set"
+    add_accuracy(folder, result | dict(trained_on=trained_on))
+    if not args.json: print(f"stored  {folder/'accuracy.jsonl'}")
+
 def run_train(args):
     settings = _profile(args)
     _check_numbers(args)
-    compressed = _check_trained_on(args)
+    told = _check_trained_on(args)
+    compressed = told is not None and not args.indices
     from adq.networks import processes
     from adq.reconstruction import check_reconstructor
     from adq.settings import torchrun
@@ -481,6 +519,7 @@ def run_train(args):
     test, reconstruct = _load(args, args.test or args.source, "test"), None
     images = load(args.source, device=args.device) if compressed else _load(args, args.source, "train")
     if args.indices: images = images.subset(load_indices(args.indices, images)[0])
+    _note_overlap(args, told, test)
     with torchrun(args.device) as device:
         first = processes()[0] == 0
         if compressed and images.masks is not None:
@@ -489,28 +528,9 @@ def run_train(args):
                           flip=settings.flip, seed=args.seed, progress=first)
         trained = train(images, test, size=settings.size or None, seed=args.seed, device=device, progress=first,
                         **_options(settings, _training))
-    if first: _tell_trained(args, settings, images, test, reconstruct, trained, device)
-
-def _tell_trained(args, settings, images, test, reconstruct, trained, device):
-    "Say what came out, and add it to the compressed set, if that was trained on."
-    result = dict(accuracy=trained.accuracy, images=trained.images, model=settings.model, epochs=trained.epochs,
-                  reconstruct=reconstruct, seed=args.seed, seconds=round(trained.seconds, 1),
-                  images_per_second=round(trained.images_per_second))
-    how = dict(size=settings.size or None, test=f"{test.source} {test.split}", device=str(device), adq=__version__)
-    stored = _store_accuracy(args, result, how)
-    filled = f"\nfilled  dropped patches by {reconstruct}" if reconstruct else ""
-    _say(args, result, f"{images}\ntop-1   {trained.accuracy:.2%} on the test images{filled}\n"
-                       f"trained {settings.model}, {trained.epochs} epochs on {trained.images:,} images in "
-                       f"{trained.seconds:.1f} s ({trained.images_per_second:,.0f} images/s){stored}")
-
-def _store_accuracy(args, result, how):
-    "Add a result to the compressed set that was trained on, where it can be written: a line that says where."
-    from adq.report import add_accuracy
-    folder = args.indices or Path(args.source)
-    if not ((folder/"compressed.json").is_file() and os.access(folder, os.W_OK)): return ""
-    trained_on = "its images in their original form" if args.indices else "the set"
-    add_accuracy(folder, result | dict(trained_on=trained_on) | how)
-    return f"\nstored  {folder/'accuracy.jsonl'}"
+    if first:
+        result = _tell_trained(args, settings, images, test, reconstruct, trained, device)
+        if told: _store_accuracy(args, told, result)
 
 _add_command("train", run_train, _add_train_words, "Train on a compressed set, on kept images, or on all, and test",
              "adq train small --test digits --profile demo\n"

@@ -59,6 +59,8 @@ def _eight_bits(image, name):
 # %% ../nbs/foundations/03_data.ipynb #5b1f0c2e
 class Encoded:
     "Encoded images: item i is a decoded uint8 tensor (C, H, W)."
+    as_stored = True # `data` gives the bytes that item i is decoded from
+
     def __init__(self,
         places, # file paths, or (bytes, path) records of a Hugging Face image column
         what,   # str: the folder or table, for error messages
@@ -183,10 +185,18 @@ def writable(
     "The text as any file can hold it, such bytes spelt out, as in `caf\\udce9`."
     return str(text).encode("utf-8", "backslashreplace").decode()
 
-def _check_labelled(images, labels, classes, source):
+def _places(indices, n):
+    "Places among n images, of a mask those that it keeps. Raises `ValueError` for a mask of another length."
+    if indices.dtype != bool: return indices
+    if len(indices) != n: raise ValueError(f"indices are a mask of {len(indices)} for {n} images; expected one each")
+    return np.flatnonzero(indices)
+
+def _check_labelled(images, labels, classes, source, encoded=None):
     "Raises `ValueError` for pixels or labels that are no labelled images."
     if len(images) != len(labels):
         raise ValueError(f"labels has {len(labels)} entries for {len(images)} images; expected one each")
+    if encoded is not None and len(encoded) != len(labels):
+        raise ValueError(f"encoded has {len(encoded)} entries for {len(labels)} images; expected one each")
     if len(labels) == 0: raise ValueError(f"{source or 'images'} has no images; expected at least one")
     if labels.dtype.kind not in "iu":
         raise ValueError(f"labels is of {labels.dtype}; expected whole numbers from 0 to {len(classes)-1}")
@@ -208,13 +218,13 @@ class ImageData(Dataset):
         classes,   # list of class names
         source="", # where they came from
         split="",  # which part of it
-        encoded=None, # `Encoded` (N,) where `images` are decoded from it
+        encoded=None, # `Encoded` (N,) where `images` are decoded from it; they are their own
     ):
         labels = np.asarray(labels)
-        _check_labelled(images, labels, classes, source)
+        _check_labelled(images, labels, classes, source, encoded)
         self.images, self.labels, self.classes = images, labels.astype(np.int64), [writable(c) for c in classes]
         self.source, self.split = str(source), split
-        self.encoded = encoded if torch.is_tensor(images) else images
+        self.encoded = encoded if torch.is_tensor(images) else images if images.as_stored else None
         self.notes = []   # what loading has to say: sentences for a person
         self.columns = {} # of a table, that hold image and label
         self._fingerprint = None
@@ -233,10 +243,10 @@ class ImageData(Dataset):
         return f"{writable(self.source)} {self.split}: {len(self):,} images, {len(self.classes)} classes, {kind}"
 
     def subset(self,
-        indices, # ints (n,), order is kept
+        indices, # ints (n,), order is kept; or bool (N,), True = kept
     )->"ImageData":
-        "The images at `indices`, with the same classes."
-        indices = np.asarray(indices)
+        "The images at `indices`, with the same classes. Raises `ValueError` for a mask of another length."
+        indices = _places(np.asarray(indices), len(self))
         encoded = None if self.encoded is None else self.encoded.subset(indices)
         images = self.images[torch.as_tensor(indices)] if self.in_memory else self.images.subset(indices)
         split = f"{self.split}, {len(indices):,} of {len(self):,}"

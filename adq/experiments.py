@@ -109,7 +109,7 @@ _parts = {
     "random": ("draw",), "full": (), "dm": ("dm_iterations", "dm_width"),
     "dq": (*_binning, *_dropping), **{m: ("alpha", *_scoring, *_dropping) for m in _weighing},
     "bins": (*_binning, "bins"), "dq+bins": (*_binning, "bins"), "sharpened": (*_scoring, "dose"),
-    **{m: ("extractor", "flip") for m in ("graphcut", "released", *ways)},
+    "released": ("extractor", "flip", *_dropping), **{m: ("extractor", "flip") for m in ("graphcut", *ways)},
     "ccs": ("dynamics", "n_bins", "flip", "leave_out"), "ccs-probe": (*_binning, "leave_out"),
     **{m: ("dynamics", "flip") for m in ("el2n", "forgetting", "dual")},
     "dq-kept": (*_binning, "dynamics", "leave_out"), "adq-ccs": ("alpha", *_scoring, "dynamics", "leave_out")}
@@ -421,7 +421,8 @@ def run(
     folder,        # where what several runs need is kept
     device="auto",
 )->dict:           # of results
-    "Make one run. Same record, images, device and number of threads: same result, but for the seconds."
+    """Make one run. Same record, images, device and number of threads: same result, but for the seconds, and on a GPU
+    for the rounding of the few operations that `adq.settings.seeded` names."""
     return _runs[experiment.kind](experiment, images, test, Path(folder), pick_device(device))
 
 # %% ../nbs/evidence/03_experiments.ipynb #add2fd34
@@ -586,7 +587,7 @@ def sweep(
     """Make the runs that the store does not have yet, in the order given. What fails stops the sweep; what is done
     stays."""
     if stored: return collect(experiments, folder, settings, data_root=data_root)
-    check_whole("jobs", jobs, 1)
+    check_without_dropping("jobs", jobs, 1)
     folder, experiments = Path(folder), list(dict.fromkeys(experiments))
     for model in {e.model for e in experiments if e.model}: check_network(model)
     for how in {e.reconstruct for e in experiments if e.reconstruct}: check_reconstructor(how)
@@ -734,8 +735,13 @@ def readings(s)->list:
     "ADQ as the text allows to read it, and as it was released."
     return _with_endpoints(s, ("random", "dq", "adq", "adq-zscore", "adq-twice", "released"), s.keep[:1])
 
+def _without_dropping(s):
+    "The settings without dropped patches: where samples are compared, all have whole images."
+    return replace(s, drop=0.0)
+
 def bin_value(s)->list:
     "What the images of a bin are worth: alone, in halves, and added to an even sample."
+    s = _without_dropping(s)
     alone = [str(n) for n in range(s.n_bins)]
     halves = [" ".join(alone[:s.n_bins//2]), " ".join(alone[s.n_bins//2:])]
     runs = [("random", None), ("dq", None), *(("bins", b) for b in alone + halves), *(("dq+bins", b) for b in alone)]
@@ -745,7 +751,7 @@ other_draw = 1000 # added to the seed of the draw of a second random sample
 
 def controls(s)->list:
     "Nothing to be seen: another random draw. Something to be seen: more images, and more of the dose."
-    first = s.keep[0]
+    s, first = _without_dropping(s), s.keep[0]
     runs = [("random", {}), ("random", dict(draw=other_draw)), ("random", dict(keep=round(1.2*first, 12))), ("dq", {})]
     runs += [("sharpened", dict(dose=dose)) for dose in (0.1, 0.25, 0.5)]
     return [experiment(s, m, seed=i, **dict(keep=first) | more) for i in range(s.endpoint_seeds) for m, more in runs]
@@ -756,7 +762,7 @@ best = "random", "dq", "ccs", "ccs-probe" # what is compared again where the net
 def selections(s)->list:
     """Every method by name, and two that join similarity, adaptive quotas and difficulty; and a second random sample,
     that no selection wins by an unlucky first."""
-    every, first = (*methods, "dq-kept", "adq-ccs"), s.keep[:1]
+    s, every, first = _without_dropping(s), (*methods, "dq-kept", "adq-ccs"), s.keep[:1]
     runs = _by_seed(s, best, first, s.endpoint_seeds) + _by_seed(s, every, first, s.endpoint_seeds)
     runs += _by_seed(s, ("random",), first, s.endpoint_seeds, draw=other_draw)
     runs += _by_seed(s, best, first, s.endpoint_seeds, model=s.second_model)
@@ -792,6 +798,7 @@ def value_class(
     score)."""
     is_other_network = e.model is not None and (e.model, e.epochs) != (settings.model, settings.epochs)
     is_usual = e.alpha in (None, settings.alpha) and not e.draw and not e.noise
+    is_usual &= e.method == "random" or e.drop == (settings.drop or None)
     is_score = e.kind == "scores" or e.method in (*_weighing, "dq", "random") and is_usual
     ratios = None, *settings.keep # scores have no ratio
     is_other_score = e.method not in ("adq", "dq", "random")

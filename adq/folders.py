@@ -154,6 +154,8 @@ def check_new(
     if not force:
         raise ValueError(f"output folder '{folder}' is not empty; expected a new or empty folder, "
                          "or force (--force) to replace an earlier result")
+    if not os.access(folder, os.W_OK):
+        raise ValueError(f"output folder '{folder}' is write-protected, so it is not replaced; expected another folder")
     _refuse_foreign(folder, folder)
 
 # %% ../nbs/foundations/01_folders.ipynb #663667fb
@@ -162,7 +164,7 @@ def _clear_left(folder):
     Only for whoever holds the lock."""
     for old in _left(folder, "old"):
         if not folder.exists(): old.rename(folder)
-        elif all(is_ours(p, old) for p in old.rglob("*")): shutil.rmtree(old)
+        elif all(is_ours(p, old) for p in old.rglob("*")): shutil.rmtree(old, ignore_errors=True)
     for new in _left(folder, "new"): shutil.rmtree(new)
 
 def _take_place(aside, folder, old, force):
@@ -201,7 +203,7 @@ def new_folder(
             if old.exists() and not folder.exists(): old.rename(folder)
             shutil.rmtree(aside, ignore_errors=True)
             raise
-        if old.exists(): shutil.rmtree(old)
+        shutil.rmtree(old, ignore_errors=True) # the result is there; what cannot be cleared away now is next time
 
 # %% ../nbs/foundations/01_folders.ipynb #fabbc12f
 def _is_row(line):

@@ -353,7 +353,8 @@ def fit(
     schedule = recipe.schedule(optimizer, epochs*math.ceil(share/own))
     model = network.model if world == 1 else nn.parallel.DistributedDataParallel(network.model)
     at_once = threads_for(layer_operations(network, own))
-    with seeded(seed + rank, network.device), _compiled(network.model, compile), at_once:
+    own_seed = (seed + 10**6*rank) % 2**32 # that of no other process of a neighbouring seed
+    with seeded(own_seed, network.device), _compiled(network.model, compile), at_once:
         hidden = None if progress else True # None: where there is no terminal
         for epoch in tqdm(range(1, epochs + 1), "training", unit="epoch", disable=hidden, leave=False):
             network.train()

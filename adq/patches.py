@@ -16,7 +16,7 @@ from .activation import check_last_layer, class_activation
 from .data import Mapped, batches, decode
 from .networks import Network, layer_operations
 from .reconstruction import cell_means, check_cell
-from .settings import check_choice, check_share, threads_for
+from .settings import check_choice, check_share, seeded, threads_for
 from .texture import grey, sobel
 
 # %% ../nbs/method/06_patches.ipynb #2fdb65da
@@ -94,7 +94,8 @@ def rank_patches(
     _check_ranking(by, model)
     sizes = images.sizes
     cell, rng, ranks = check_cell(cell, sizes), np.random.default_rng(seed), []
-    with tqdm(total=len(images), desc="patches", unit="image", disable=None if progress else True, leave=False) as bar:
+    bar = tqdm(total=len(images), desc="patches", unit="image", disable=None if progress else True, leave=False)
+    with bar, seeded(seed, "cpu" if model is None else model.device):
         for maps in _score_batches(images, model, by, batch_size):
             of_batch = sizes[len(ranks):len(ranks)+len(maps)]
             alike = (of_batch == of_batch[0]).all()

@@ -30,7 +30,7 @@ _all_ = ["Compressed", "check_draw", "check_dropping", "choose", "difficulty_of"
 def _features(asked, stage):
     "The extractor, its features, and the embedding by which bins are made; None for what nobody needs."
     images, network, encoded, embedding = asked.images, None, None, asked.features
-    if asked.encodes or asked.patch_keep < 1:
+    if asked.has_extractor:
         with timed(stage.seconds, "extractor"):
             network = load_extractor(asked.extractor, images, device=asked.device, flip=asked.flip, seed=asked.seed,
                                      compile=asked.compile, trained=stage.file("extractor", "pt"),

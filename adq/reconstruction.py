@@ -275,6 +275,9 @@ def _from_hub(name):
     if report["missing_keys"]:
         raise ValueError(f"'{name}' has no {min(report['missing_keys'])}; "
                          "expected a masked auto-encoder with its decoder")
+    if model.config.norm_pix_loss:
+        raise ValueError(f"'{name}' was trained with norm_pix_loss, so it predicts patches without their brightness "
+                         "and contrast; expected one that predicts pixels")
     return model
 
 # %% ../nbs/foundations/08_reconstruction.ipynb #0b54028a

@@ -184,14 +184,21 @@ def encodes(self:Request)->bool: # False where features and scores are given, or
     needed = self.images is not None and "features" in methods[self.method].needs
     return needed and (self.features is None or self.encoding["returns"] == "pooled")
 
+@patch(as_prop=True)
+def has_extractor(self:Request)->bool: # for features, or to rank patches
+    "Whether there is an extractor at all."
+    return self.encodes or self.patch_keep < 1
+
+# %% ../nbs/method/06a_request.ipynb #c9826e15
 @patch
 def stages(self:Request)->Stages:
     "The stages of this call: nothing made yet."
     if self.work is None or self.images is None: return Stages()
     devices, made = {pick_device(self.device).type, self.where.pick_device(self.device).type}, self.settings
-    by = dict(made_by=made_by()) | (dict(compile=True) if self.compile else {})
-    return Stages(self.work, images=self.images.fingerprint(), extractor=Extractor.parse(self.extractor).identity(),
-                  flip=made["flip"], seed=made["seed"], device=" ".join(sorted(devices)), **by)
+    extractor = Extractor.parse(self.extractor).identity() if self.has_extractor else None
+    by = dict(made_by=made_by(), extractor=extractor) | (dict(compile=True) if self.compile else {})
+    return Stages(self.work, images=self.images.fingerprint(), flip=made["flip"], seed=made["seed"],
+                  device=" ".join(sorted(devices)), **by)
 
 @patch(as_prop=True)
 def features_made_from(self:Request)->dict: # as `adq.stages.Stages` takes it

@@ -62,7 +62,7 @@ def check_source(
 ):
     "Raises `ValueError` for what is neither a known data set nor a name on the hub nor a folder."
     source = str(source)
-    if source in named_sources or source.startswith("hf:") or Path(source).is_dir(): return
+    if source in named_sources or re.match("hf:[^/:]", source) or source and Path(source).is_dir(): return
     raise ValueError(f"source '{source}' is neither a folder nor a known data set; "
                      f"expected {', '.join(named_sources)}, hf:owner/name, or a folder")
 
@@ -292,7 +292,8 @@ def seeded(
     seed,         # int, 0 to 2**32 - 1
     device="cpu", # that is drawn on beside the processor: `torch.device`, or its name
 )->Iterator[None]:
-    "Within the block torch draws from `seed`, and a GPU is deterministic; then the random state of before is back."
+    """Within the block torch draws from `seed`, and a GPU is deterministic, but for the backward passes of
+    `grid_sample`, overlapping max pooling and fused attention; then the random state of before is back."""
     import torch
     device = torch.device(device)
     others = [] if device.type == "cpu" else [device]

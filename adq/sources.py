@@ -221,7 +221,7 @@ def _is_class_tree(folder, pictured):
 
 def _table_images(folder, split, columns):
     "The images of a folder of tables, archives or lists; None for class folders. Raises `ValueError` for an empty one."
-    if (folder/"compressed.json").is_file():
+    if any((place/"compressed.json").is_file() for place in (folder, folder.resolve().parent)):
         raise ValueError(f"source '{folder}' is a compressed set, with dropped patches perhaps; expected the images "
                          f"it was made from (adq train and adq.load read compressed sets)")
     if not _entries(folder):
@@ -258,6 +258,7 @@ def load_images(
     if known and folder.is_dir() and data_root is None:
         raise ValueError(f"source '{source}' is a set of that name and a folder here; expected {folder.resolve()} for "
                          f"the folder, or the name from another place")
+    if str(folder) in named_sources: folder = folder.resolve() # what is remembered of ./photos is not the name photos
     if not known and (images := _table_images(folder, split, columns)): return images
     for name, column in columns.items():
         if column is not None:

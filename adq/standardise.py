@@ -15,11 +15,12 @@ from .settings import free_memory
 # %% ../nbs/foundations/02a_standardise.ipynb #c292e03c
 def moments(
     features, # float (N, D), may be memory-mapped
-)->tuple:     # pair of float32 (D,)
+)->tuple:     # pair of float32 (D,); the deviation of a dimension that never varies is infinite
     "Mean and standard deviation of each dimension."
     parts = (features[i:i+4096].astype(np.float64) for i in range(0, len(features), 4096))
     mean, square = sum(np.stack([part.sum(0), (part**2).sum(0)]) for part in parts)/len(features)
-    return mean.astype(np.float32), np.sqrt((square - mean**2).clip(1e-12)).astype(np.float32)
+    variance = square - mean**2
+    return mean.astype(np.float32), np.sqrt(np.where(variance > 1e-12, variance, np.inf)).astype(np.float32)
 
 # %% ../nbs/foundations/02a_standardise.ipynb #a84d81d1
 resident_share = 0.2 # of a device's free memory that the features of a bin may take

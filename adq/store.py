@@ -252,6 +252,8 @@ def _unpack_masks(packed, sizes, cell, folder):
 # %% ../nbs/foundations/12_store.ipynb #b77429d4
 class _Filled(Encoded):
     "Encoded images, filled as they are read."
+    as_stored = False
+
     def __init__(self, encoded, masks, cell, filler):
         super().__init__(encoded.places, encoded.what)
         self.masks, self.cell, self.filler = masks, cell, filler
@@ -280,9 +282,7 @@ def fill(
     check_reconstructor(reconstruct, images)
     if images.in_memory: filled = reconstruct_all(images, masks, reconstruct, cell=cell, device=device, **options)
     else: filled = _Filled(images.images, masks, cell, load_reconstructor(reconstruct, device="cpu"))
-    images = ImageData(filled, images.labels, images.classes, images.source, images.split)
-    images.encoded = None # the stored bytes are of other pixels
-    return images
+    return ImageData(filled, images.labels, images.classes, images.source, images.split)
 
 # %% ../nbs/foundations/12_store.ipynb #d4b47db2
 class QuantizedDataset(ImageData):
@@ -296,8 +296,7 @@ class QuantizedDataset(ImageData):
         manifest,       # `Manifest`: what compressed.json tells
         transform=None, # applied to an image when it is indexed; training loops of this package do not
     ):
-        super().__init__(images.images, images.labels, images.classes, images.source, images.split)
-        self.encoded = images.encoded
+        super().__init__(images.images, images.labels, images.classes, images.source, images.split, images.encoded)
         self.masks, self.indices, self.bins, self.manifest = masks, indices, bins, manifest
         self.transform = transform
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .data import Encoded, ImageData, decode_all, left_out, split_images, split_word
+from .data import Encoded, ImageData, data_files, decode_all, left_out, split_images, split_word
+from .folders import identity
 
 # %% ../nbs/foundations/04_tables.ipynb #5b0c7a12
 def _is_hidden(path, root): return any(map(left_out, Path(path).relative_to(root).parts))
@@ -162,6 +163,7 @@ def _reading(failure):
                              "set HF_HOME to a folder that can") from e
         raise ValueError(f"{failure} ({[*str(reason).strip().splitlines(), type(reason).__name__][0]})") from e
 
+# %% ../nbs/foundations/04_tables.ipynb #e0531e3f
 def _is_a(kind, *names):
     "Whether an Arrow type is one of these."
     from pyarrow import types
@@ -177,8 +179,12 @@ def _field(table, name):
     return column.cast("string") if column.type == "string_view" else column
 
 def _loaded(kind, files, **options):
+    "A table by way of the cache, whose own key, path and time of change, may outlive what the file holds."
     import datasets
-    return datasets.load_dataset(kind, data_files=[glob.escape(str(f)) for f in files], split="train", **options)
+    told = [(s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for s in map(os.stat, files)]
+    cache = str(Path(datasets.config.HF_DATASETS_CACHE)/"adq"/identity(told=told))
+    names = [glob.escape(str(f)) for f in files]
+    return datasets.load_dataset(kind, data_files=names, split="train", cache_dir=cache, **options)
 
 class _Table:
     "A `datasets.Dataset` as a part."
@@ -323,7 +329,11 @@ def _in_order(names):
     return sorted(names, key=key)
 
 def _classes(train, test):
-    "Names of the classes: as declared, or those that occur in either part."
+    "Names of the classes: as declared, or those that occur in either part, which share some."
+    if test and not train.declared and not ({*train.names} & {*test.names} - {None}):
+        of_train, of_test = (next(name for name in part.names if name) for part in (train, test))
+        raise ValueError(f"train and test have no class in common, as '{of_train}' and '{of_test}'; "
+                         "expected the same names or numbers in both")
     if not train.declared: return _in_order({*train.names, *(test.names if test else ())} - {None})
     if unknown := {*test.names} - {None, *train.declared} if test else None:
         raise ValueError(f"the test part has the class '{min(unknown)}'; expected those that train declares, "
@@ -369,11 +379,10 @@ class _ParquetFiles:
 
     def _check(self, name):
         "Raises `ValueError` naming the file that lacks a column, or declares other classes."
-        first = _flat(self.features)[name]
+        first = _flat(self.features).get(name)
         for f, features in zip(self.files, map(_flat, self.each)):
             if name not in features:
-                columns = ", ".join(features)
-                raise ValueError(f"'{f}' has the columns {columns}; expected {name}, as '{self.files[0]}' has")
+                raise ValueError(f"'{f}' has the columns {', '.join(features)}; expected {name} as in the other files")
             if getattr(features[name], "names", None) != getattr(first, "names", None):
                 raise ValueError(f"'{f}' declares other classes of {name} than '{self.files[0]}'; expected the same")
             kinds = _kind(features[name]), _kind(first)
@@ -621,7 +630,8 @@ def metadata_images(
     import pyarrow as pa
     from PIL import Image
     folder, image, notes = Path(os.path.normpath(folder)), image or "file_name", []
-    lists = sorted(f for name in list_names for f in folder.rglob(name) if not _is_hidden(f, folder))
+    files = [Path(f) for f in data_files(folder)]
+    lists = sorted(f for f in files if f.name in list_names)
     if not lists: raise ValueError(f"'{folder}' has no {', '.join(list_names)}; expected a list of images and labels")
     read = [_read_list(f, image) for f in lists]
     paths = [p for each, _ in read for p in each]
@@ -631,7 +641,7 @@ def metadata_images(
         if not p.is_relative_to(folder): raise ValueError(f"a list in '{folder}' names '{p}'; expected files within it")
         if not p.is_file(): raise ValueError(f"a list in '{folder}' names '{p}', which is not there")
     endings = Image.registered_extensions()
-    others = {p for p in folder.rglob("*") if p.suffix.lower() in endings and not _is_hidden(p, folder)} - set(paths)
+    others = {f for f in files if f.suffix.lower() in endings} - set(paths)
     if others: notes.append(f"{len(others):,} images are in no list and are left out, such as '{min(others)}'")
     with _reading(f"the lists in '{folder}' do not fit together"):
         table = pa.concat_tables([t for _, t in read], promote_options="permissive")

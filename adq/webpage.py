@@ -6,7 +6,7 @@
 __all__ = ['mathml', 'web_page', 'save_page', 'build_site']
 
 # %% ../nbs/foundations/15_webpage.ipynb #9f9c8d7c
-import html, os, re, shutil
+import functools, html, os, re, shutil
 from copy import deepcopy
 from pathlib import Path
 from urllib.parse import unquote
@@ -111,6 +111,15 @@ def _heading(notebook):
     heading = re.match(r"#+ *(.+)", notebook.cells[0].source)
     return heading[1] if heading else "Notebook"
 
+@functools.cache
+def _exporter():
+    "One for all pages, which compiles its templates once."
+    hidden = dict(TagRemovePreprocessor=dict(enabled=True, remove_input_tags={"output-alone"}))
+    exporter = _Exporter(config=Config(hidden), template_name="basic", exclude_input_prompt=True,
+                         exclude_output_prompt=True)
+    exporter.register_filter("clean_html", lambda text: text) # it would write the elements of `_folded` out as words
+    return exporter
+
 def web_page(
     notebook,      # an executed notebook (`nbformat`)
     path=".",      # the folder in which its pictures are
@@ -123,11 +132,8 @@ def web_page(
     shown = [c for c in notebook.cells if not re.search(r"^#\| *(hide|default_exp)\b", c.source, re.M)]
     shown = [_readable(part) for c in shown for part in _folded(c)]
     notebook.cells = [c for c in shown if c.source or c.get("outputs")]
-    hidden = dict(TagRemovePreprocessor=dict(enabled=True, remove_input_tags={"output-alone"}))
-    exporter = _Exporter(config=Config(hidden), template_name="basic", exclude_input_prompt=True,
-                         exclude_output_prompt=True)
+    exporter = _exporter()
     exporter.follow = follow
-    exporter.register_filter("clean_html", lambda text: text) # it would write the elements of `_folded` out as words
     body, _ = exporter.from_notebook_node(notebook, dict(metadata=dict(path=str(path))))
     style = _style + HtmlFormatter(style="default").get_style_defs(".highlight")
     return _document.format(title=html.escape(_heading(notebook)), style=style, head=head, body=body)

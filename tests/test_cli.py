@@ -384,6 +384,21 @@ def test_the_folder_one_is_in_is_no_output(capsys, tmp_path, monkeypatch, folder
         assert run(capsys, f"{line} --out {folder}") == (2, "", told)
 
 
+def test_an_output_that_holds_the_source(capsys, small):
+    before = (small/"compressed.json").read_bytes()
+    code, _, err = run(capsys, "compress {s}/data --force --out {s}", s=small)
+    assert code == 2 and err.endswith(f"'{small}' holds the source '{small}/data'; expected a folder outside\n")
+    assert (small/"compressed.json").read_bytes() == before
+    code, _, err = run(capsys, "compress {s}/data --out {s}-again", s=small) # its patches are dropped, too
+    assert code == 2 and "is a compressed set" in err
+
+
+def test_tested_on_what_it_was_made_from(capsys, tmp_path):
+    run(capsys, f"compress digits --split all --method random --keep 0.1 {fast} --out {{o}}", o=tmp_path/"o")
+    code, _, err = run(capsys, f"train {{o}} --test digits {fast}", o=tmp_path/"o")
+    assert code == 0 and "so some of the test images may have been trained on" in err
+
+
 @pytest.mark.parametrize("error, words", [
     (pa.lib.ArrowInvalid("no Parquet"), "no Parquet"),
     (pa.lib.ArrowNotImplementedError("lists of lists"), "ArrowNotImplementedError: lists of lists"),

@@ -49,7 +49,7 @@ def test_info_and_a_second_run_know_the_method(ccs, capsys):
     assert main(["compress", "digits", *quick, "--method", "ccs", *again]) == 0
 
 
-def test_a_report_shows_the_hardest(ccs, tmp_path):
+def test_a_report_shows_the_hardest(ccs, tmp_path, pages_here):
     out = tmp_path/"report.html"
     assert main(["report", str(ccs), "--out", str(out)]) == 0
     text = out.read_text()

@@ -44,7 +44,7 @@ def test_compress_info_train_and_compare(capsys, tmp_path, folder):
     run(capsys, "compare", folder, *small[2:], *"--methods adq --seeds 1 --size 16 --out".split(), tmp_path/"table")
 
 
-def test_report(capsys, tmp_path, write_tree):
+def test_report(capsys, tmp_path, write_tree, pages_here):
     source = write_tree(tmp_path/cafe, (cafe, "dog"), 12)
     run(capsys, "compress", source, *small, "--out", tmp_path/"out")
     run(capsys, "report", tmp_path/"out")

@@ -34,14 +34,16 @@ def of_the_paper():
     "What its tables say and their means give, and the claims as the page `evidence` holds them against ours."
     gain = pd.Series({(method, k): published_gain("resnet18", method, k)
                       for model, method, k in published.index if model == "resnet18" and method in ("rs", "ds", "adq")})
-    means = [*gain.groupby(level=0).mean(), 100*published_cost["GPU hours"]["adq"]/published_cost["GPU hours"]["dm"]]
+    every = pd.Series({(m, k): published_gain(m, "adq", k) for m, method, k in published.index if method == "adq"})
+    hours = published_cost["GPU hours"]
+    means = [*gain.groupby(level=0).mean(), *every.groupby(level=1).mean(), 100*hours["adq"]/hours["dm"]]
     told = {round(float(n), 1) for n in [*published, *published_cost.to_numpy().ravel(), *means]}
     cells = json.loads((root/"paper_figures"/"evidence.ipynb").read_text(encoding="utf-8"))["cells"]
     return told.union(*(numbers("".join(c["source"])) for c in cells if c["cell_type"] == "code"))
 
 
 def test_numbers_of_the_paper():
-    assert of_the_paper() >= {2.6, 2.8, 3.3, 1.4, 1.5, 2.7, 1.1, 91, 84.1}
+    assert of_the_paper() >= {2.6, 2.8, 3.4, 1.4, 1.5, 2.7, 1.1, 91, 84.1}
 
 
 def of_a_page(path):

@@ -49,27 +49,16 @@ def goes_on(process):
 
 
 @pytest.mark.parametrize("method", ["random", "dq"])
-def test_the_second_run_on_an_output_is_refused(tmp_path, capsys, stopped, method):
-    first = stopped(*words(tmp_path/"two", method=method))
+def test_the_second_run_on_an_output_is_refused_by_any_name(tmp_path, capsys, stopped, method):
+    first = stopped(*words("two", method=method), cwd=tmp_path)
     (tmp_path/"link").symlink_to(tmp_path)
     for out in tmp_path/"two", tmp_path/"link"/"two":
         assert main(words(out, method=method)) == 2 and main(words(out, "--force", keep="0.2", method=method)) == 2
         err = capsys.readouterr().err
         assert err.count("\n") == 2 and err.count("is being written by another run") == 2
+    assert main(words(tmp_path/"other")) == 0
     assert goes_on(first)[0] == 0 and len(load(tmp_path/"two")) == 143
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["link", "two"]
-
-
-def test_relative_and_absolute_names_are_one_output(tmp_path, capsys, stopped):
-    first = stopped(*words("two"), cwd=tmp_path)
-    assert main(words(tmp_path/"two")) == 2 and "is being written by another run" in capsys.readouterr().err
-    assert goes_on(first)[0] == 0
-
-
-def test_other_outputs_of_one_folder_are_free(tmp_path, stopped):
-    first = stopped(*words(tmp_path/"one"))
-    assert main(words(tmp_path/"two")) == 0 and goes_on(first)[0] == 0
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["one", "two"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["link", "other", "two"]
 
 
 def test_what_appears_in_the_output_meanwhile_stays(tmp_path, stopped):

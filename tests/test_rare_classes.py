@@ -21,7 +21,8 @@ def uneven(tmp_path_factory, write_tree):
 
 
 def compressed(capsys, source, out, *words):
-    assert main(list(map(str, ["compress", source, *small, *words, "--out", out, "--force", "--json"]))) == 0
+    own = "--work", source.with_name(f"{source.name}.work"), "--out", out, "--force", "--json"
+    assert main(list(map(str, ["compress", source, *small, *words, *own]))) == 0
     printed, err = capsys.readouterr()
     return json.loads(printed), err
 

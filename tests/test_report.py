@@ -31,7 +31,7 @@ def page(folder):
 
 
 @pytest.fixture(scope="module")
-def lonely(folder):
+def lonely(folder, pages_here):
     "The page of the same set where its source is gone."
     copy = folder.with_name("lonely")
     shutil.copytree(folder, copy)
@@ -111,7 +111,7 @@ def test_accuracies_leave_the_set_as_it_is(folder, tmp_path):
     (["{small}", "--device", "cuda:77", "--out", "{here}/new.html"], "device 'cuda:77' is not on this machine"),
     (["{small}", "--source", "{here}/tree", "--out", "{here}/new.html"], "does not match"),
 ])
-def test_bad_input(folder, tmp_path, write_tree, capfd, words, told):
+def test_bad_input(folder, tmp_path, write_tree, capfd, pages_here, words, told):
     write_tree(tmp_path/"tree", each=5)
     (tmp_path/"taken.html").write_text("<p>years of work")
     (tmp_path/"file").write_text("x")
@@ -148,7 +148,7 @@ def test_umap_where_the_user_has_it(monkeypatch):
 
 def test_the_page_by_itself_looks_at_some_images(tmp_path):
     page = papermill.execute_notebook(pages_folder()/"report.ipynb", tmp_path/"page.ipynb", dict(looked_at=300),
-                                      progress_bar=False)
+                                      engine_name="here", progress_bar=False)
     assert "The page looked at 300 of the 1,437 images" in json.dumps(page)
 
 
@@ -164,7 +164,7 @@ def test_the_columns_that_were_read_are_read_again(tmp_path, capsys):
     assert opened.images.columns == dict(image="image", label="digit") and len(opened.images.classes) == 10
 
 
-def test_a_set_of_one_bin(tmp_path):
+def test_a_set_of_one_bin(tmp_path, pages_here):
     small = tmp_path/"small"
     assert run("compress", "digits", "--profile", "smoke", "--method", "dq", "--bins", 1, "--out", small) == 0
     assert run("report", small) == 0

@@ -102,6 +102,8 @@ def test_a_replaced_set_of_the_same_time_is_not_taken_for_the_old_one(folder, di
 def test_a_reconstructed_set_is_stored_as_it_is(tmp_path, folder):
     filled = load(folder, reconstruct="blur")
     assert torch.equal(load(save(tmp_path/"again", filled)).images, filled.images)
+    as_read = load(folder, reconstruct="blur", cache=False).subset(range(5)) # of which nothing is stored
+    assert as_read.encoded is None and torch.equal(load(save(tmp_path/"few", as_read)).images, filled.images[:5])
 
 
 def test_every_flipped_byte_is_seen(folder):

@@ -273,6 +273,24 @@ def test_a_damaged_file_is_named(tmp_path):
     with refused("b.parquet' is not a Parquet file that can be read"): read(tmp_path)
 
 
+def test_a_replaced_file_of_the_same_time_is_not_taken_for_the_old_one(tmp_path):
+    write(tmp_path, train=table(alternating))
+    file = tmp_path/"train.parquet"
+    assert greys(read(tmp_path)) == list(range(16))
+    old = file.stat()
+    write(tmp_path/"new", train=table(alternating, start=100))
+    (tmp_path/"new"/"train.parquet").replace(file)
+    os.utime(file, ns=(old.st_atime_ns, old.st_mtime_ns))
+    assert greys(read(tmp_path)) == list(range(100, 116))
+
+
+def test_parts_of_other_columns_or_classes(tmp_path):
+    write(tmp_path, train=table(alternating), test=table(["cat", "dog"]))
+    with refused("train and test have no class in common, as '0' and 'cat'"): read(tmp_path, "test")
+    write(tmp_path, test=table([0, 1], image="img"))
+    with refused("has the columns img, label; expected image as in the other files"): read(tmp_path, "test")
+
+
 @pytest.mark.parametrize("row, words", [
     (None, "row 1 of .*rows.parquet' holds no image bytes; expected"),
     (dict(bytes=None, path=None), "holds no image bytes"), (dict(bytes=b"", path=None), "holds no image bytes"),
@@ -425,6 +443,13 @@ def test_one_list_above_the_splits(tmp_path):
     images = metadata_images(tmp_path, "test")
     assert images.classes == ["007", "NA"] and images.labels.tolist() == [1, 0, 1]
     assert any("1 images are in no list" in note and "test/3.png" in note for note in images.notes)
+
+
+def test_a_list_behind_a_link(tmp_path):
+    listed(tmp_path/"set"/"train", label=["cat", "dog"]*2)
+    listed(tmp_path/"elsewhere", label=["dog", "cat"]*2)
+    (tmp_path/"set"/"test").symlink_to(tmp_path/"elsewhere")
+    assert metadata_images(tmp_path/"set", "test").labels.tolist() == [1, 0]*2
 
 
 @pytest.mark.parametrize("file_name, words", [
