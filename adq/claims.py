@@ -76,10 +76,10 @@ def weigh(
     d, n = d[~np.isnan(d)], int((~np.isnan(d)).sum())
     mean = float(d.mean()) if n else np.nan
     if n < 2 or np.ptp(d) == 0: return Evidence(n, mean, np.nan, gain, np.nan, np.nan, np.nan, planned)
-    deviation, t = d.std(ddof=1), stats.t(n - 1)
-    error = deviation/n**0.5
-    p_zero, p_small = 2*t.sf(abs(mean)/error), t.cdf((mean - gain/2)/error) # NaN where there is no gain
-    return Evidence(n, mean, float(t.ppf(0.975)*error), gain, float(deviation), float(p_zero), float(p_small), planned)
+    zero, small = stats.ttest_1samp(d, 0), stats.ttest_1samp(d, gain/2, alternative="less") # NaN where there is no gain
+    low, high = zero.confidence_interval()
+    half, p_zero, p_small = float(high - low)/2, float(zero.pvalue), float(small.pvalue)
+    return Evidence(n, mean, half, gain, float(d.std(ddof=1)), p_zero, p_small, planned)
 
 # %% ../nbs/evidence/04_claims.ipynb #d7c89d47
 def verdict(

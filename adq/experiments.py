@@ -587,7 +587,7 @@ def sweep(
     """Make the runs that the store does not have yet, in the order given. What fails stops the sweep; what is done
     stays."""
     if stored: return collect(experiments, folder, settings, data_root=data_root)
-    check_without_dropping("jobs", jobs, 1)
+    check_whole("jobs", jobs, 1)
     folder, experiments = Path(folder), list(dict.fromkeys(experiments))
     for model in {e.model for e in experiments if e.model}: check_network(model)
     for how in {e.reconstruct for e in experiments if e.reconstruct}: check_reconstructor(how)

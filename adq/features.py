@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np, timm, torch
-from torch import nn
 from torch.nn import functional as F
 
 from .data import batches

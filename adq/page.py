@@ -9,10 +9,10 @@ __all__ = ['Page']
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 
-import matplotlib.pyplot as plt, pandas as pd
+import matplotlib.pyplot as plt, numpy as np, pandas as pd
 
 from .experiments import page_runs, sweep
-from .figures import caption, save_figure, save_table
+from .figures import caption, published_gain, save_figure, save_table
 from .folders import write_aside
 from .settings import check_choice, load_settings, setting_names
 
@@ -44,6 +44,12 @@ class Page:
         "The rows of a page's runs; those that the store lacks are made first."
         return sweep(page_runs[of or self.name](self.settings), self.out, self.settings, data_root=self.data_root,
                      jobs=self.jobs, device=self.device, stored=self.stored if stored is None else stored)
+
+    def paper_gain(self,
+        *what,   # network, method, ratio and rival, as `adq.figures.published_gain` takes them
+    )->float:    # points; NaN where the paper has no number
+        "What the paper found on these images: it prints numbers of CIFAR-10 alone."
+        return np.nan if self.profile == "imagenet" else published_gain(*what)
 
     def caption(self, rows)->str: # of two lines
         "Data, profile and seeds of what is shown, and the hardware."

@@ -225,7 +225,11 @@ class _Asked:
     out: Path          # folder of the store and the pages
     data_root: str     # folder with the files of a named source
 
-def _runs_of(name, settings): return page_runs[name](settings) if name in page_runs else []
+def _runs_of(name, settings):
+    "The runs that a page needs; table 2 takes the hours of ADQ from those of figure 2 that score all bins."
+    runs = page_runs[name](settings) if name in page_runs else []
+    scores = page_runs["figure2"](settings) if name == "table2" else []
+    return runs + [e for e in scores if e.kind == "scores" and e.extractor == settings.extractor]
 
 def _shown_rows(name, asked):
     "Stored rows that a page shows; some pages show what other pages made, too."

@@ -80,10 +80,6 @@ class _Column:
     def __getitem__(self, i): # several times faster than a row of the table
         return self.table.data.column(self.name)[int(i) if self.rows is None else int(self.rows[i])].as_py()
 
-    def whole(self):
-        column = self.table.data.column(self.name)
-        return column if self.rows is None else column.take(self.rows)
-
     def embedded(self):
         "Bytes of each image in the table, 0 where it holds none: int64 (N,)."
         import pyarrow as pa, pyarrow.compute as pc
