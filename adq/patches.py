@@ -6,14 +6,12 @@
 __all__ = ['rankings', 'GradCAMpp', 'fit_classifier', 'rank_patches', 'drop_patches']
 
 # %% ../nbs/method/06_patches.ipynb #fe36d0fd
-from operator import itemgetter
-
 import numpy as np, torch, torchcam.methods
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from tqdm.auto import tqdm
 
 from .activation import check_last_layer, class_activation
-from .data import Mapped, batches, decode
+from .data import batches, decode
 from .networks import Network, layer_operations
 from .reconstruction import cell_means, check_cell
 from .settings import check_choice, check_share, seeded, threads_for
@@ -65,7 +63,7 @@ def _score_batches(images, model, by, batch_size):
     elif by == "texture" and images.in_memory:
         yield from (_texture(pixels) for pixels, _ in batches(images, batch_size))
     elif by == "texture":
-        yield from decode(Mapped(images.images, lambda pixels: _texture(pixels[None])), 1, itemgetter(0))
+        yield from decode(images.images, 1, lambda part: _texture(part[0][None]))
     else:
         maps, work = class_activation(model, GradCAMpp), layer_operations(model, batch_size)
         for pixels, labels in batches(images, batch_size, size=model.size, crop=False, device=model.device):

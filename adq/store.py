@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np, pyarrow as pa, pyarrow.parquet as pq, torch
 from PIL import Image, JpegImagePlugin
-from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as TF
 
 import adq
@@ -69,28 +68,11 @@ def check_codec(
     return codec
 
 # %% ../nbs/foundations/12_store.ipynb #a2a9111e
-class _Items(Dataset):
-    "Image, mask, and encoded source where the codec wants it."
-    def __init__(self, images, masks, codec): self.images, self.masks, self.codec = images, masks, codec
-    def __len__(self): return len(self.images)
-    def __getitem__(self, i):
-        pixels = self.images.images[i].cpu() # decoded whatever the codec: nothing is stored that cannot be read
-        own = self.codec in ("jpeg", "original") and self.images.encoded is not None
-        return (None if self.codec == "original" else pixels,
-                None if self.masks is None else torch.from_numpy(self.masks[i]),
-                self.images.encoded.data(i) if own else None)
-
-class _Encode:
-    "Collate items into their encoded bytes."
-    def __init__(self, codec, cell): self.codec, self.cell = codec, cell
-    def __call__(self, items):
-        pixels, masks, sources = zip(*items)
-        if self.codec == "original": return list(sources)
-        if masks[0] is not None:
-            alike = len({p.shape for p in pixels}) == 1
-            if alike: pixels = fill_mean(torch.stack(pixels), torch.stack(masks), self.cell)
-            else: pixels = [fill_mean(p[None], m[None], self.cell)[0] for p, m in zip(pixels, masks)]
-        return [encode(p, self.codec, s) for p, s in zip(pixels, sources)]
+def _flattened(pixels, masks, cell):
+    "Dropped cells in the mean colour; images of one size at once."
+    masks = [torch.from_numpy(m) for m in masks]
+    if len({p.shape for p in pixels}) == 1: return fill_mean(torch.stack(pixels), torch.stack(masks), cell)
+    return [fill_mean(p[None], m[None], cell)[0] for p, m in zip(pixels, masks)]
 
 def encoded_images(
     images, # `ImageData` (n)
@@ -100,7 +82,13 @@ def encoded_images(
 )->Iterator: # of the bytes of each, in order
     "Images in a codec's bytes, dropped cells flattened."
     at_once = int(np.clip(2**24//(3*images.sizes.prod(1).max()), 1, 64)) # in a worker's hands: 16 MB of pixels at most
-    for part in decode(_Items(images, masks, codec), at_once, _Encode(codec, cell)): yield from part
+    def batch(part):
+        pixels = [images.images[i].cpu() for i in part] # whatever the codec: what cannot be read is not stored
+        if codec == "original": return [images.encoded.data(i) for i in part]
+        if masks is not None: pixels = _flattened(pixels, [masks[i] for i in part], cell)
+        own = codec == "jpeg" and images.encoded is not None
+        return [encode(p, codec, images.encoded.data(i) if own else None) for i, p in zip(part, pixels)]
+    for part in decode(range(len(images)), at_once, batch): yield from part
 
 # %% ../nbs/foundations/12_store.ipynb #5d653e38
 shard_bytes = 2**28 # largest size of a shard

@@ -9,7 +9,7 @@ __all__ = ['sobel', 'grey', 'images_at_once', 'texture_level', 'representativene
 import numpy as np, torch
 from torch.nn import functional as F
 
-from .data import ImageData, Mapped, decode
+from .data import ImageData, decode
 from .settings import check_choice, check_whole
 
 # %% ../nbs/method/03_texture.ipynb #cdc30367
@@ -69,8 +69,9 @@ def texture_level(
     Raises `ValueError` on any other dtype or number of axes."""
     check_choice("variant", variant, ("paper", "authors"))
     if isinstance(images, ImageData) and not images.in_memory:
-        level = lambda pixels: _level(_check_pixels(pixels[None], patch), patch, variant)
-        return torch.cat(list(decode(Mapped(images.images, level), 16, torch.cat))).numpy()
+        def levels(part):
+            return torch.cat([_level(_check_pixels(pixels[None], patch), patch, variant) for pixels in part])
+        return torch.cat(list(decode(images.images, 16, levels))).numpy()
     pixels = _check_pixels(images.images if isinstance(images, ImageData) else images, patch)
     parts = pixels.split(images_at_once(pixels.shape[1:]))
     return torch.cat([_level(part, patch, variant) for part in parts]).cpu().numpy()

@@ -1,4 +1,4 @@
-"""`make html`: all pages built, every link followed, five of them looked at in a browser, narrow and wide."""
+"""`make html`: all pages built, every link followed, six of them looked at in a browser, narrow and wide."""
 from pathlib import Path
 
 import pytest
