@@ -430,6 +430,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                              'adq.folders.check_new': ('foundations/folders.html#check_new', 'adq/folders.py'),
                              'adq.folders.checksum': ('foundations/folders.html#checksum', 'adq/folders.py'),
                              'adq.folders.content_hash': ('foundations/folders.html#content_hash', 'adq/folders.py'),
+                             'adq.folders.file_state': ('foundations/folders.html#file_state', 'adq/folders.py'),
                              'adq.folders.identity': ('foundations/folders.html#identity', 'adq/folders.py'),
                              'adq.folders.is_ours': ('foundations/folders.html#is_ours', 'adq/folders.py'),
                              'adq.folders.locked': ('foundations/folders.html#locked', 'adq/folders.py'),

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Busy', 'locked', 'write_aside', 'once', 'signed', 'is_ours', 'check_new', 'new_folder', 'read_lines', 'append_line',
-           'checksum', 'identity', 'content_hash', 'work_folder']
+           'checksum', 'identity', 'file_state', 'content_hash', 'work_folder']
 
 # %% ../nbs/foundations/01_folders.ipynb #fe900762
 import functools, hashlib, json, os, re, secrets, shutil
@@ -259,6 +259,13 @@ def identity(
     "Hash of all parts, by name."
     return _digest(json.dumps(parts, sort_keys=True))
 
+def file_state(
+    path, # of a file
+)->tuple: # of ints: device, inode, bytes, and the nanoseconds of the last two kinds of change
+    "What differs once a file was changed, whatever age it was given."
+    told = os.stat(path)
+    return told.st_dev, told.st_ino, told.st_size, told.st_mtime_ns, told.st_ctime_ns
+
 @functools.lru_cache(maxsize=64)
 def _content(path, *as_it_is): return checksum(path)[:16]
 
@@ -269,8 +276,7 @@ def content_hash(
     path = Path(path)
     if path.is_dir():
         return identity(**{p.relative_to(path).as_posix(): content_hash(p) for p in path.rglob("*") if p.is_file()})
-    told = path.stat()
-    return _content(path, told.st_dev, told.st_ino, told.st_size, told.st_mtime_ns, told.st_ctime_ns)
+    return _content(path, *file_state(path))
 
 # %% ../nbs/foundations/01_folders.ipynb #36c3a156
 def work_folder(

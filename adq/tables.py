@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from .data import Encoded, ImageData, data_files, decode_all, left_out, split_images, split_word
-from .folders import identity
+from .folders import file_state, identity
 
 # %% ../nbs/foundations/04_tables.ipynb #5b0c7a12
 def _is_hidden(path, root): return any(map(left_out, Path(path).relative_to(root).parts))
@@ -177,8 +177,7 @@ def _field(table, name):
 def _loaded(kind, files, **options):
     "A table by way of the cache, whose own key, path and time of change, may outlive what the file holds."
     import datasets
-    told = [(s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for s in map(os.stat, files)]
-    cache = str(Path(datasets.config.HF_DATASETS_CACHE)/"adq"/identity(told=told))
+    cache = str(Path(datasets.config.HF_DATASETS_CACHE)/"adq"/identity(files=[*map(file_state, files)]))
     names = [glob.escape(str(f)) for f in files]
     return datasets.load_dataset(kind, data_files=names, split="train", cache_dir=cache, **options)
 

@@ -1,14 +1,16 @@
 """More machines through Ray: the same result as on one, also with a worker killed; bad addresses."""
 import json, os, signal, sys
 
-import pytest, torch
+import numpy as np, pytest, torch
 
 os.environ |= dict(RAY_USAGE_STATS_ENABLED="0", RAY_BACKEND_LOG_LEVEL="fatal")
 ray = pytest.importorskip("ray")
 
 from adq import pipeline
 from adq.cli import main
+from adq.sources import load_images
 from adq.diversity import augment_view
+from adq.pipeline import compress
 
 
 @pytest.mark.parametrize("address, words", [
@@ -53,14 +55,23 @@ def two_workers():
 def stages(folder): return {p.name: p.read_bytes() for p in folder.glob("*.npy")}
 
 
-def test_same_as_on_one_machine_though_a_worker_is_killed(tmp_path, write_tree, two_workers, monkeypatch):
-    tree = write_tree(tmp_path/"tree", each=600, size=lambda i: (8 + i % 5, 9))
-    line = ["compress", tree, "--split", "all", "--profile", "smoke", "--extractor", "resnet18_narrow/self:1@8"]
-    def made(name, *cluster):
-        words = *line, "--out", tmp_path/name, "--work", tmp_path/f"{name}.work", *cluster
-        assert main(list(map(str, words))) == 0
-        return json.loads((tmp_path/name/"compressed.json").read_text()), stages(tmp_path/f"{name}.work")
-    one, stages_of_one = made("one")
+def test_same_as_on_one_machine(capsys, tmp_path, two_workers):
+    about = {}
+    for name, cluster in dict(one=[], two=["--cluster", "auto"]).items():
+        folders = ["--out", str(tmp_path/name), "--work", str(tmp_path/f"{name}.work")]
+        assert main(["compress", "digits", "--profile", "smoke", *folders, *cluster]) == 0
+        about[name] = json.loads((tmp_path/name/"compressed.json").read_text())
+    assert stages(tmp_path/"one.work") == stages(tmp_path/"two.work") and len(stages(tmp_path/"one.work")) == 5
+    for key in "rs", "ds", "importance", "quotas", "settings", "shards": assert about["one"][key] == about["two"][key]
+
+
+def test_a_killed_worker_changes_nothing(tmp_path, write_tree, two_workers, monkeypatch):
+    from adq.cluster import Cluster
+    images = load_images(write_tree(tmp_path/"tree", each=600, size=lambda i: (8 + i % 5, 9)), "all")
+    options = dict(extractor="resnet18_narrow/self:1@8", work=tmp_path/"work")
+    one, before = compress(images, **options), stages(tmp_path/"work")
+    views = next((tmp_path/"work").glob("views-*.npy"))
+    views.unlink()
     (once := tmp_path/"once").touch()
     encoded = []
     def deadly(pixels):
@@ -71,7 +82,7 @@ def test_same_as_on_one_machine_though_a_worker_is_killed(tmp_path, write_tree, 
             os.kill(os.getpid(), signal.SIGKILL)
         return augment_view(pixels)
     monkeypatch.setattr(pipeline, "augment_view", deadly)
-    two, stages_of_two = made("two", "--cluster", "auto")
-    assert not once.exists() and encoded == [] # nothing was encoded here
-    assert stages_of_two == stages_of_one and len(stages_of_one) == 5
-    for key in "rs", "ds", "importance", "quotas", "settings", "shards": assert one[key] == two[key]
+    with Cluster() as cluster: two = compress(images, where=cluster, **options)
+    assert not once.exists() and encoded == [] and stages(tmp_path/"work") == before
+    for name in "indices", "rs", "ds", "quotas": assert (getattr(one, name) == getattr(two, name)).all()
+    assert all((a == b).all() for a, b in zip(one.bins, two.bins))

@@ -116,8 +116,9 @@ def test_make_lab_opens_on_index(lab, page):
     assert errors(now) == [] and page.wrong == []
 
 
-def test_a_lesson_runs(lab, page):
-    now = run_all(page, lab.replace("index", "method/05_sampling"))
+@pytest.mark.parametrize("name", ["foundations/00_settings", "method/05_sampling"])
+def test_a_notebook_runs(lab, page, name):
+    now = run_all(page, lab.replace("index", name))
     assert errors(now) == [] and page.wrong == []
 
 
