@@ -19,7 +19,7 @@ from .bins import bin_pool, class_pools, join_bins
 from .data import ImageData
 from .networks import pixel_statistics
 from .pipeline import choose
-from .sampling import importance, moved_share, normalised, quotas, sample_bins
+from .sampling import even_quotas, importance, moved_share, normalised, quotas, sample_bins
 from .settings import autocast, check_choice, check_positive, check_share, check_whole, pick_device, seeded
 
 # %% ../nbs/evidence/02_baselines.ipynb #8c835ccb
@@ -81,10 +81,9 @@ def select(
     if method in ("random", "graphcut"): return choose(method, labels, keep, embedding=embedding, seed=seed)[0], None
     if method == "released": bins = released_bins(embedding, labels)
     sizes = np.array([len(b) for b in bins])
-    if method in _importances: scores = _importances[method](rs, ds)
-    elif method == "released": scores, alpha = released_importance*sizes, 1
-    else: scores, alpha = np.zeros(len(bins)), 0
-    counts = quotas(scores, sizes, keep, alpha)
+    if method == "dq": counts = even_quotas(sizes, keep)
+    elif method == "released": counts = quotas(released_importance*sizes, sizes, keep, 1)
+    else: counts = quotas(_importances[method](rs, ds), sizes, keep, alpha)
     return sample_bins(bins, counts, labels, seed), counts
 
 # %% ../nbs/evidence/02_baselines.ipynb #0205ec89
@@ -97,7 +96,7 @@ def sharpened(
     """Quotas by a power of the importance that moves the share `dose` of the sample. Raises `ValueError` for one that
     no power reaches."""
     check_share("dose", dose)
-    even = quotas(np.zeros(len(sizes)), sizes, keep, 0)
+    even = even_quotas(sizes, keep)
     score = np.asarray(importance, np.float64)/np.max(importance)
     def moved(power): return moved_share(quotas(score**power, sizes, keep, 1), even)
     low, high = 0.0, 1000.0

@@ -9,7 +9,7 @@ __all__ = ['class_pools', 'bin_pool', 'join_bins', 'bin_numbers', 'graphcut_bins
 import numpy as np
 from tqdm.auto import tqdm
 
-from .arrays import as_labels, check_features, class_members
+from .arrays import as_labels, check_features, check_finite, class_members
 from .greedy import GradientSimilarity, Similarity, greedy_bins
 from .settings import check_whole
 
@@ -51,10 +51,6 @@ def _take(features, rows):
     if isinstance(features, tuple): return tuple(_take(f, rows) for f in features)
     return np.asarray(features if len(rows) == len(features) else features[rows])
 
-def _finite_rows(f):
-    "Whether all entries of a row are numbers that float64 holds: bool (n,)."
-    with np.errstate(over="ignore"): return np.isfinite(f if f.itemsize <= 8 else f.astype(np.float64)).all(1)
-
 def bin_pool(
     features,       # float (n, D) of the pool, or the pair for the gradient kernel
     pool,           # int (n,): their places in the whole set
@@ -64,10 +60,7 @@ def bin_pool(
 )->list:            # index arrays into the whole set, in order of selection
     "Bins of one pool. Raises `ValueError` for features that are not finite."
     pair = isinstance(features, tuple)
-    for finite in map(_finite_rows, features if pair else (features,)):
-        if finite.all(): continue
-        row = pool[finite.argmin()]
-        raise ValueError(f"features has a value that is not finite in row {row}; expected finite numbers")
+    for f in features if pair else (features,): check_finite(f, pool)
     make = lambda rows: GradientSimilarity(*features, rows) if pair else Similarity(features, rows, normalize)
     return [pool[b] for b in greedy_bins(make, len(pool), sizes[:-1], report)]
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np, pandas as pd
 from scipy import optimize, stats
 
-from .settings import check_share, check_whole
+from .settings import check_whole
 
 # %% ../nbs/evidence/04_claims.ipynb #93858ba4
 def power(
@@ -28,14 +28,13 @@ def power(
 def detectable_difference(
     deviation,  # standard deviation of the paired differences, in points
     n,          # number of seeds, at least 2
-    chance=0.8, # the power wanted, above the level
     level=0.05, # of the two-sided test
 )->float:       # in points, > 0
-    "The difference that n seeds tell from zero with the given chance. Raises `ValueError` for fewer than two seeds."
+    """The difference that n seeds tell from zero in four of five cases, a power of 0.8. Raises `ValueError` for fewer
+    than two seeds."""
     check_whole("n", n, 2)
-    check_share("chance", chance)
     largest = 10*stats.t.ppf(1 - level/2, n - 1)/n**0.5
-    return float(deviation*optimize.brentq(lambda d: power(d, 1, n, level) - chance, 0, largest))
+    return float(deviation*optimize.brentq(lambda d: power(d, 1, n, level) - 0.8, 0, largest))
 
 # %% ../nbs/evidence/04_claims.ipynb #a0d11a31
 def holm(
@@ -162,12 +161,11 @@ def in_words(
 def in_a_sentence(
     name,       # of the endpoint
     line,       # Series: a line of a table as `judge` returns
-    unit="points",
 )->str:
     "What was found about one endpoint, the verdict, and what so many seeds could have seen."
     paper = "" if np.isnan(line.paper) else f" (the paper: {line.paper:+.1f})"
     if not line.n: return f"{name}{paper}: {line.verdict}."
-    found = f"{with_interval(line['mean'], line['± 95 %'])} {unit}"
+    found = f"{with_interval(line['mean'], line['± 95 %'])} points"
     told = f"no verdict before all planned seeds are there, {line.n:g} of {line.planned:g} are"
     if line.n >= line.planned:
         seen = f"{line.n:g} seeds find a true difference of {line.detectable:.1f} in four of five cases"

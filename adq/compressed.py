@@ -6,6 +6,7 @@
 __all__ = ['Compressed', 'patch_masks', 'changed_settings']
 
 # %% ../nbs/method/06b_compressed.ipynb #6997f746
+from bisect import bisect_left
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from .methods import methods
 from .networks import Network
 from .patches import drop_patches, fit_classifier, rank_patches
 from .request import check_draw, check_dropping
-from .sampling import class_budgets
+from .sampling import even_quotas
 from .selections import draw, image_share, method_bins
 from .stages import timed
 from .store import write
@@ -153,19 +154,15 @@ def lost_classes(self:Compressed)->np.ndarray: # of labels, ascending
 def keep_every_class(self:Compressed)->float: # in (0, patch_keep]
     "A data keep ratio, to half a percent, by which the seed keeps all classes. Raises `ValueError` without labels."
     if self.labels is None: raise ValueError("this selection has no labels; expected some, to keep every class")
-    classes, low, high = np.unique(self.labels), 0, 200
-    while high - low > 1:
-        middle = (low + high)//2
-        keep = middle/200*self.settings["patch_keep"]
-        low, high = (low, middle) if self._classes_at(keep) == len(classes) else (middle, high)
-    return high/200*self.settings["patch_keep"]
+    classes, ratio = len(np.unique(self.labels)), lambda k: k/200*self.settings["patch_keep"]
+    return ratio(1 + bisect_left(range(1, 200), classes, key=lambda k: self._classes_at(ratio(k))))
 
 @patch
 def _classes_at(self:Compressed, keep):
     "How many classes keep a sample at another ratio."
     if methods[self.settings["method"]].bins in ("difficulty", "order"): # the same share of every class
         sizes = np.unique(self.labels, return_counts=True)[1]
-        return (class_budgets(sizes, image_share(keep, self.settings["patch_keep"])) > 0).sum()
+        return (even_quotas(sizes, image_share(keep, self.settings["patch_keep"])) > 0).sum()
     whole = dict(keep=image_share(keep, self.settings["patch_keep"]), patch_keep=1.0) # as many images, no masks
     return len(np.unique(self.labels[self.drawn(self.settings | whole).indices]))
 

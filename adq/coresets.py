@@ -10,9 +10,9 @@ import importlib.util
 
 import numpy as np
 
-from .arrays import as_labels, check_features, class_members
+from .arrays import as_labels, check_features, check_finite, class_members
 from .bins import bin_pool
-from .sampling import class_budgets
+from .sampling import even_quotas
 from .settings import check_choice
 
 # %% ../nbs/method/05b_coresets.ipynb #bcd07939
@@ -97,12 +97,9 @@ def coreset(
     check_features(features)
     labels = np.zeros(len(features), int) if labels is None else as_labels(labels, len(features))
     chosen, pools = [], class_members(labels)
-    budgets = class_budgets([len(pool) for pool in pools], keep)
+    budgets = even_quotas([len(pool) for pool in pools], keep)
     if not budgets.sum(): raise ValueError(f"keep is {keep} of {len(labels)} images, which is none")
     for pool, count in zip(pools, budgets):
-        finite = np.isfinite(features[pool]).all(1)
-        if not finite.all():
-            row = pool[finite.argmin()]
-            raise ValueError(f"features has a value that is not finite in row {row}; expected finite numbers")
+        check_finite(features[pool], pool)
         if count: chosen.append(pool[ways[way](features[pool], count)] if count < len(pool) else pool)
     return np.sort(np.concatenate(chosen))

@@ -115,20 +115,20 @@ def dual(
     return (windows.std(-1, ddof=len(p) > 1)*(1 - windows.mean(-1))).mean(0)
 
 # %% ../nbs/method/05a_difficulty.ipynb #69d3b79a
-def _folds(features, y, folds, seed, rng, device):
-    "Rows of each fold in a random order, so that a batch is a slice, with their standardised features and labels."
-    x, fold, spread = np.asarray(features), np.empty(len(y), np.int64), np.random.default_rng(seed)
-    for own in class_members(y): # each fold gets as many of every class, up to one
+def _halves(features, y, seed, rng, device):
+    "Rows of either half in a random order, so that a batch is a slice, with their standardised features and labels."
+    x, half, spread = np.asarray(features), np.empty(len(y), np.int64), np.random.default_rng(seed)
+    for own in class_members(y): # each gets as many of every class, up to one
         members = spread.permutation(own)
-        fold[members] = (np.arange(len(members)) + spread.integers(folds)) % folds
+        half[members] = (np.arange(len(members)) + spread.integers(2)) % 2
     x = StandardScaler().fit_transform(x.astype(np.result_type(x, np.float32), copy=False))
-    parts = [rng.permutation(np.flatnonzero(fold == k)) for k in range(folds)]
+    parts = [rng.permutation(np.flatnonzero(half == k)) for k in range(2)]
     return [(rows, torch.as_tensor(x[rows], dtype=torch.float32, device=device),
              torch.as_tensor(y[rows], device=device)) for rows in parts]
 
-def _mean_margin(probe, taught, asked, answers, epochs, lr, rng):
+def _mean_margin(probe, taught, asked, answers, epochs, rng):
     "Train a probe on batches (an epoch shuffles whole ones); the margins of other images, averaged over the epochs."
-    optimizer, margin = torch.optim.Adam(probe.parameters(), lr), torch.zeros(len(asked), device=asked.device)
+    optimizer, margin = torch.optim.Adam(probe.parameters(), 1e-2), torch.zeros(len(asked), device=asked.device)
     for _ in range(epochs):
         for b in rng.permutation(len(taught)):
             optimizer.zero_grad(set_to_none=True)
@@ -144,25 +144,22 @@ def probe_margin(
     features,  # float (N, D)
     labels,    # int (N,)
     *,
-    folds=2,   # a probe judges the images of one fold and is trained on the others
     epochs=10,
-    batch_size=256,
-    lr=1e-2,   # of Adam
     seed=0,
     device="auto",
 )->np.ndarray: # float32 (N,): minus the margin, averaged over the epochs; higher is harder
-    "Difficulty by linear probes that have not seen the image. Raises `ValueError` for values out of range."
-    check_whole("folds", folds, 2, len(labels))
+    """Difficulty by two linear probes, each trained on one half of every class and asked about the other. Raises
+    `ValueError` for values out of range."""
     check_whole("epochs", epochs, 1)
     device, rng = pick_device(device), np.random.default_rng(seed)
     classes, y = np.unique(labels, return_inverse=True)
     if len(classes) < 2: raise ValueError(f"labels has one class only, {classes[0]}; expected at least 2 to tell apart")
-    parts, total = _folds(features, y, folds, seed, rng, device), np.empty(len(y), np.float32)
-    for k, (rows, asked, answers) in enumerate(parts):
+    halves, total = _halves(features, y, seed, rng, device), np.empty(len(y), np.float32)
+    for (rows, asked, answers), (_, *others) in zip(halves, halves[::-1]):
         with seeded(seed): probe = nn.Linear(asked.shape[1], len(classes)).to(device)
-        taught = [b for j, (_, *part) in enumerate(parts) if j != k for b in zip(*(t.split(batch_size) for t in part))]
-        with threads_for(2*batch_size*asked.shape[1]*len(classes)):
-            total[rows] = -_mean_margin(probe, taught, asked, answers, epochs, lr, rng).cpu().numpy()
+        taught = list(zip(*(part.split(256) for part in others)))
+        with threads_for(2*256*asked.shape[1]*len(classes)):
+            total[rows] = -_mean_margin(probe, taught, asked, answers, epochs, rng).cpu().numpy()
     return total
 
 # %% ../nbs/method/05a_difficulty.ipynb #5d6dde7a
@@ -202,11 +199,10 @@ def beta_order(
     probability, # float (N,): mean softmax of the label
     keep,        # share of the images that is sampled
     seed=0,
-    c=5.5,       # how fast hard images go as the budget falls
 )->np.ndarray:   # int64 (N,): the order of a draw without replacement
     "Draw in proportion to score × Beta density (Cho et al., ICML 2025)."
     mean = probability[np.argsort(-score, kind="stable")[:10]].mean()
-    b = max(1e-3, 15*(1 - mean)*(1 - (1 - keep)**c))
+    b = max(1e-3, 15*(1 - mean)*(1 - (1 - keep)**5.5)) # hard images go as the budget falls
     weight = score*stats.beta.pdf(np.clip(probability, 1e-4, 1 - 1e-4), 16 - b, b)
     draw = np.random.default_rng(seed).exponential(size=len(score)) # the smallest of exponentials, over the weights
     return np.argsort(draw/np.maximum(weight, 1e-300), kind="stable")

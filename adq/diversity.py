@@ -65,13 +65,12 @@ def train_discriminator(
     temperature=0.07,
     epochs=10,
     batch_size=256,
-    lr=1e-3,         # of Adam
     seed=0,
 )->Discriminator:    # in evaluation mode
     "Train d on one bin, from the same start for the same seed."
     with seeded(seed, x.device), threads_for(2*batch_size*256*x.shape[1]): # its first layer
         d = Discriminator(x.shape[1]).to(x.device)
-        optimizer = torch.optim.Adam(d.parameters(), lr)
+        optimizer = torch.optim.Adam(d.parameters(), 1e-3)
         for _ in range(epochs):
             for rows in torch.randperm(len(x), device=x.device).split(batch_size):
                 if len(rows) < 2: continue # no negative

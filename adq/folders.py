@@ -206,25 +206,25 @@ def new_folder(
         shutil.rmtree(old, ignore_errors=True) # the result is there; what cannot be cleared away now is next time
 
 # %% ../nbs/foundations/01_folders.ipynb #fabbc12f
-def _is_row(line):
-    try: return isinstance(json.loads(line), dict)
-    except ValueError: return False
+def _row_in(line):
+    "The row that a line holds; None where it holds none."
+    try: row = json.loads(line)
+    except ValueError: return None
+    return row if isinstance(row, dict) else None
 
 def _lines(path):
     "The whole lines of a file, and what a torn one left at its end. A row that only lacks the line's end is whole."
     *lines, last = path.read_bytes().split(b"\n") if path.exists() else [b""]
-    return (lines + [last], b"") if _is_row(last) else (lines, last)
+    return (lines, last) if _row_in(last) is None else (lines + [last], b"")
 
 def read_lines(
     path,                 # of a file of rows; none there = no rows
     what="a JSON object", # that a line is to be, for the message
 )->list:                  # of dicts
     "The rows of a file, without a torn last line. Raises `ValueError` for any other line that is not a row."
-    lines = _lines(Path(path))[0]
-    for number, line in enumerate(lines, 1):
-        if _is_row(line): continue
-        raise ValueError(f"line {number} of '{path}' is not {what}; expected one JSON object on each line")
-    return list(map(json.loads, lines))
+    rows = [_row_in(line) for line in _lines(Path(path))[0]]
+    if None not in rows: return rows
+    raise ValueError(f"line {rows.index(None) + 1} of '{path}' is not {what}; expected one JSON object on each line")
 
 def append_line(
     path, # of the file; made where absent

@@ -191,10 +191,10 @@ class Network(nn.Module):
 def pixel_statistics(
     images,      # `ImageData`
     size=None,   # side in pixels the images are brought to
-    sample=2000, # images looked at, evenly spaced
 )->tuple:        # (mean, std): three floats each, of pixels in [0, 1]
-    "Mean and standard deviation of each channel; a grey image counts as three equal channels."
-    order = np.unique(np.linspace(0, len(images)-1, sample).astype(int))
+    """Mean and standard deviation of each channel, over at most 2,000 images, evenly spaced; a grey image counts as
+    three equal channels."""
+    order = np.unique(np.linspace(0, len(images)-1, 2000).astype(int))
     sums, count = torch.zeros(2, 3, dtype=torch.float64), 0
     for pixels, _ in batches(images, 256, size=size, order=order):
         x = pixels.expand(-1, 3, -1, -1).double().div(255)

@@ -336,7 +336,7 @@ def reproduce(
     asked = _Asked(profile, load_settings(profile, changes=changes), changes, out, data_root)
     pick_device(device)
     _check_changes(changes, names)
-    _check_folder(out)
+    if out.exists() and not out.is_dir(): raise ValueError(f"output folder '{out}' is a file; expected a folder")
     out.mkdir(parents=True, exist_ok=True)
     line = lambda name: dict(page=name, state="", seconds=0.0)
     pages, shared = {name: line(name) for name in names}, {"budget": line("budget")} if budget else {}

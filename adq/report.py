@@ -268,14 +268,12 @@ def embed(
     indices=None, # ints: which of them to embed; None = all
     *,
     device="auto",
-    progress=False,
 )->np.ndarray:    # float32 (n, D), unit vectors
     """Embedding by the set's own extractor, trained again on the source where it trains itself.
     Raises as `adq.features.load_extractor`."""
-    network = load_extractor(made["extractor"], images, device=device, flip=made["flip"], seed=made["seed"],
-                             progress=progress)
+    network = load_extractor(made["extractor"], images, device=device, flip=made["flip"], seed=made["seed"])
     some = images if indices is None or len(indices) == len(images) else images.subset(indices)
-    return normalize(extract_features(some, network, progress=progress), copy=False)
+    return normalize(extract_features(some, network), copy=False)
 
 def coverage(
     embedding, # float (N, D)

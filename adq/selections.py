@@ -11,7 +11,7 @@ import numpy as np
 from .coresets import coreset, ways
 from .difficulty import beta_order, dual, el2n, forgetting, hard_margin, leave_out_share, score_bins
 from .methods import methods
-from .sampling import class_budgets, class_quotas, quotas, sample_bins
+from .sampling import even_quotas, class_quotas, quotas, sample_bins
 from .settings import check_choice
 
 # %% ../nbs/method/05c_selections.ipynb #9a5088e0
@@ -27,7 +27,7 @@ def difficulty_of(
 def _first_of_each(order, labels, share):
     "The images that come first in an order, of every class the same share."
     classes, of = np.unique(np.zeros(len(order), int) if labels is None else labels, return_inverse=True)
-    budgets = class_budgets(np.bincount(of), share)
+    budgets = even_quotas(np.bincount(of), share)
     return np.sort(np.concatenate([order[of[order] == k][:count] for k, count in enumerate(budgets)]))
 
 def _ordered(method, labels, share, difficulty, dynamics, embedding, seed):
@@ -87,7 +87,7 @@ def draw(
     if kind == "order": return np.sort(bins[0]), sizes*[1, 0]
     if kind == "difficulty": counts = class_quotas(bins, labels, share, np.arange(len(bins)) < n_bins)
     elif method == "adq": counts = quotas(scores, sizes, share, alpha)
-    else: counts = quotas(np.zeros(len(bins)), sizes, share, 0)
+    else: counts = even_quotas(sizes, share)
     return sample_bins(bins, counts, labels, seed), counts.sum(1) if counts.ndim == 2 else counts
 
 # %% ../nbs/method/05c_selections.ipynb #50425ecf

@@ -10,6 +10,7 @@ __all__ = ['list_names', 'refuse_all', 'from_table', 'quiet_hub', 'decoded', 'pa
 import contextlib, glob, os, re
 from collections import Counter, namedtuple
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -108,10 +109,7 @@ class _TableImages(Encoded):
         rows = np.asarray(indices) if self.rows is None else self.rows[indices]
         return _TableImages(super().subset(indices).places, self.what, self.where, rows)
 
-class _RowName:
-    "Row numbers in words, for error messages."
-    def __init__(self, what): self.what = what
-    def __call__(self, row): return f"row {row} of {self.what}"
+def _row_name(what, row): return f"row {row} of {what}"
 
 def from_table(
     table,         # `datasets.Dataset`
@@ -123,7 +121,7 @@ def from_table(
     "The images of a table, left encoded. Raises `ValueError` for a row without image bytes, or a path elsewhere."
     if image not in table.column_names:
         raise ValueError(f"image '{image}' is not a column of {what}; expected one of {', '.join(table.column_names)}")
-    column, where = _Column(table, image), where or _RowName(what)
+    column, where = _Column(table, image), where or partial(_row_name, what)
     for row in np.flatnonzero(column.embedded() == 0):
         path = place.get("path") if isinstance(place := column[row], dict) else None
         if not path or not any(Path(os.path.abspath(path)).is_relative_to(folder) for folder in inside):

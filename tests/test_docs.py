@@ -1,10 +1,9 @@
-"""What the documentation promises: links lead somewhere, and every public name has its page."""
-import ast, importlib, inspect, itertools, json, math, pkgutil, re
+"""What the documentation promises: links lead somewhere, and every public name is told of."""
+import importlib, inspect, itertools, json, math, pkgutil, re
 from pathlib import Path
 from urllib.parse import unquote
 
 import nbformat, numpy as np, pytest
-from nbdev.showdoc import show_doc
 
 import adq
 from adq.sampling import importance, quotas
@@ -42,15 +41,12 @@ def test_links_lead_to_files(page):
 
 
 @pytest.mark.parametrize("module", modules, ids=lambda m: m.__name__)
-def test_every_public_name_has_its_page(module):
+def test_every_public_name_says_what_it_does(module):
     for name in module.__all__:
         public = getattr(module, name)
         if not inspect.isfunction(public) and not inspect.isclass(public): continue
-        page = show_doc(public)._repr_markdown_()
-        if inspect.isclass(public) and public.__init__ is object.__init__: parameters = []
-        else: parameters = [p for p in inspect.signature(public).parameters]
-        assert name in page and all(re.search(rf"\b{p}\b", page) for p in parameters), f"{name}: {page}"
-        assert public.__doc__ or len(parameters) < 2, f"{name} has no docstring"
+        is_plain = inspect.isclass(public) and public.__init__ is object.__init__
+        assert public.__doc__ or is_plain or len(inspect.signature(public).parameters) < 2, f"{name} has no docstring"
 
 
 def test_every_public_name_has_its_sentence():
@@ -59,19 +55,6 @@ def test_every_public_name_has_its_sentence():
     is_told = lambda thing: inspect.isfunction(thing) or inspect.isclass(thing)
     public = {name for m in modules for name in m.__all__ if is_told(getattr(m, name))}
     assert not public - named, f"no lesson mentions {', '.join(sorted(public - named))}"
-
-
-@pytest.mark.parametrize("page", sorted(root.glob("nbs/**/*.ipynb")), ids=lambda p: p.name)
-def test_imports_stand_in_cells_of_their_own(page):
-    """The site's builder runs cells that import at top level, and those only: beside other code they would miss what
-    earlier cells define."""
-    cells = [c for c in json.loads(page.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "code"]
-    for cell in cells[1:]: # before the first there is nothing to miss
-        source = "".join(cell["source"])
-        if "nbdev_export()" in source or re.search(r"^#\| *(export|eval: false)", source, re.M): continue
-        tree = ast.parse(source).body
-        imports = [isinstance(n, (ast.Import, ast.ImportFrom)) for n in tree]
-        assert not any(imports) or all(imports), f"import and other code in one cell:\n{source}"
 
 
 def test_the_sliders_of_the_sampling_lesson_need_no_kernel():

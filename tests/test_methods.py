@@ -17,10 +17,6 @@ quick = "--profile", "smoke"
 
 
 @pytest.fixture(scope="module")
-def digits(): return load_images("digits")
-
-
-@pytest.fixture(scope="module")
 def ccs(tmp_path_factory):
     out = tmp_path_factory.mktemp("ccs")/"set"
     method = "--method", "ccs", "--leave-out", "0.2"
