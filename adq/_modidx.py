@@ -389,6 +389,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                              'adq.figures._cell': ('evidence/figures.html#_cell', 'adq/figures.py'),
                              'adq.figures._check_some': ('evidence/figures.html#_check_some', 'adq/figures.py'),
                              'adq.figures._distances': ('evidence/figures.html#_distances', 'adq/figures.py'),
+                             'adq.figures._dropped': ('evidence/figures.html#_dropped', 'adq/figures.py'),
                              'adq.figures._ideal': ('evidence/figures.html#_ideal', 'adq/figures.py'),
                              'adq.figures._mean_told': ('evidence/figures.html#_mean_told', 'adq/figures.py'),
                              'adq.figures._no_run': ('evidence/figures.html#_no_run', 'adq/figures.py'),

@@ -106,7 +106,7 @@ _scoring = *_binning, "patch", "temperature"
 _dropping, _recipe = ("drop", "reconstruct"), ("model", "epochs", "batch_size", "lr", "weight_decay", "flip", "recipe")
 _weighing = "rs", "ds", "adq", "adq-zscore", "adq-twice" # methods that weigh scores by α
 _parts = {
-    "random": ("draw",), "full": (), "dm": ("dm_iterations", "dm_width"),
+    "random": ("draw", "extractor", *_dropping), "full": (), "dm": ("dm_iterations", "dm_width"),
     "dq": (*_binning, *_dropping), **{m: ("alpha", *_scoring, *_dropping) for m in _weighing},
     "bins": (*_binning, "bins"), "dq+bins": (*_binning, "bins"), "sharpened": (*_scoring, "dose"),
     "released": ("extractor", "flip", *_dropping), **{m: ("extractor", "flip") for m in ("graphcut", *ways)},
@@ -123,6 +123,7 @@ def _settled(method, values):
     if method != "dm" and values["keep"] == 1: method = "full"
     if method == "full": values["keep"] = 1.0
     if not 0 < values["drop"] <= 1 - values["keep"] + 1e-9: values |= dict(drop=None, reconstruct=None)
+    if method == "random" and not values["drop"]: values["extractor"] = None # which ranks the patches
     return method, values | dict(points=min(values["points"], values["epochs"]))
 
 _real = {f.name for f in fields(Experiment) if f.type is float} # 1 and 1.0 are one setting, and one key
@@ -258,7 +259,7 @@ def _given(e, images, folder, device):
         spent, stages = json.loads(str(scored["seconds"])), (*_binning_stages, *_scored_by[e.method])
         return dict(scored, bins=_bins_of(scored)), sum(spent[stage] for stage in stages)
     given, spent = {}, 0.0
-    if e.extractor:
+    if e.extractor and e.method != "random":
         given = dict((_binned if e.method in _binned_by else _embedded)(e, images, folder, device))
         spent = float(given["seconds"])
     if e.method in _binned_by: given["bins"] = _bins_of(given)
@@ -798,7 +799,7 @@ def value_class(
     score)."""
     is_other_network = e.model is not None and (e.model, e.epochs) != (settings.model, settings.epochs)
     is_usual = e.alpha in (None, settings.alpha) and not e.draw and not e.noise
-    is_usual &= e.method == "random" or e.drop == (settings.drop or None)
+    is_usual &= e.drop == (settings.drop or None)
     is_score = e.kind == "scores" or e.method in (*_weighing, "dq", "random") and is_usual
     ratios = None, *settings.keep # scores have no ratio
     is_other_score = e.method not in ("adq", "dq", "random")

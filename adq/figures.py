@@ -11,7 +11,9 @@ __all__ = ['published', 'published_cost', 'published_rs', 'family', 'in_table1',
 from pathlib import Path
 
 import matplotlib.pyplot as plt, numpy as np, pandas as pd, seaborn as sns
+from scipy import stats
 
+from .claims import holm
 from .folders import write_aside
 from .look import colours, look, markers, titles
 from .sampling import normalised
@@ -89,14 +91,19 @@ def _seeds(rows):
     counts = rows.groupby(apart, dropna=False).seed.nunique() if len(rows) else pd.Series([0])
     return f"{counts.min()}" if counts.min() == counts.max() else f"{counts.min()} to {counts.max()}"
 
+def _dropped(rows, settings):
+    "What was dropped, and the ratios that need images too many to drop anything of."
+    whole = rows[rows["drop"].isna() & rows.method.isin(rows[rows["drop"].notna()].method)].keep.unique()
+    but = f" (none at {', '.join(f'{keep:.0%}' for keep in sorted(whole))})"*bool(len(whole))
+    return f", {settings.drop:.0%} of the patches dropped{but}"
+
 def caption(
     rows,      # DataFrame, as `adq.experiments.collect` returns
     settings,  # `Settings`
     data,      # str: name of the images
 )->str:
     "Data, profile and seeds of what is shown; on a second line the hardware."
-    some_dropped = "drop" in rows and rows["drop"].notna().any()
-    dropped = f", {settings.drop:.0%} of the patches of DQ and ADQ dropped" if some_dropped else ""
+    dropped = _dropped(rows, settings) if "drop" in rows and rows["drop"].notna().any() else ""
     devices = f"made on {', '.join(sorted(rows.device.unique()))}" if len(rows) else "no run yet"
     return f"{data}; profile {settings.profile}{dropped}; n = {_seeds(rows)} seeds; bars: 95 % interval\n{devices}"
 
@@ -219,9 +226,11 @@ def _plot_apart(ax, last, names):
     for y, name in enumerate(others):
         ax.errorbar(mean[name], y, xerr=half[name] if len(apart) > 1 else None, fmt="o", color=_thirds[name], capsize=2)
     ax.axvline(0, color="0.5", lw=0.8)
-    told = ", ".join(name for name in others if name != "expert again" and abs(mean[name]) > half[name]) or "none"
+    thirds = [name for name in others if name != "expert again"]
+    p = holm(stats.ttest_1samp(apart[thirds], 0).pvalue) if len(apart) > 1 else np.ones(len(thirds))
+    told = ", ".join(name for name, adjusted in zip(thirds, p) if adjusted < 0.05) or "none"
     ax.set(yticks=range(len(others)), yticklabels=others, ylim=(-0.5, len(others) - 0.5),
-           xlabel="distance − that of the random third", title=f"last epoch; interval away from zero: {told}")
+           xlabel="distance − that of the random third", title=f"last epoch; told from zero: {told}")
     ax.invert_yaxis()
 
 def plot_trajectories(
@@ -296,13 +305,15 @@ def plot_alpha(
 
 # %% ../nbs/evidence/05_figures.ipynb #5fcd4eb6
 def beside_paper(
-    rows,         # DataFrame of trainings
-)->pd.DataFrame:  # a line for each model, method and keep
-    """Accuracy in %, its standard deviation and 95 % interval, the paper's number for this architecture on CIFAR-10,
-    and the difference. Raises `ValueError` where there is no run."""
+    rows,            # DataFrame of trainings
+    paper=None,      # Series by model, method and keep: the paper's numbers, in %; None = `published`
+)->pd.DataFrame:     # a line for each model, method and keep
+    """Accuracy in %, its standard deviation and 95 % interval, the paper's number for this architecture, and the
+    difference. Raises `ValueError` where there is no run."""
     _check_some(rows)
+    paper = published if paper is None else paper
     table = summarise(rows, ["model", "method", "keep"]).drop(columns=["compress s", "train s"])
-    table["paper %"] = [published.get((family(model), method, keep), np.nan) for model, method, keep in table.index]
+    table["paper %"] = [paper.get((family(model), method, keep), np.nan) for model, method, keep in table.index]
     table["ours − paper"] = (table["accuracy %"] - table["paper %"]).round(2)
     return table
 

@@ -36,6 +36,6 @@ methods = {
     "dual": Method("DUAL", "order", ("dynamics",), _training, "Cho et al., ICML 2025", labels=True)}
 
 # %% ../nbs/foundations/09_methods.ipynb #3f51c0ab
-measured = ("a tenth of CIFAR-10, convnet7_narrow: random 67.2 %, dq +0.5 ± 0.5, ccs-probe +0.9 ± 0.6, ccs +1.7 ± 0.3; "
-            "10 % wrong labels: dq +0.5 ± 0.9, ccs-probe +4.2 ± 1.1, ccs +4.3 ± 1.5; by convnet7, few seeds: "
-            "ccs-probe -0.7, ccs -1.6")
+measured = ("10 % of CIFAR-10, convnet7_narrow: random (two) 67.4 %, dq +0.3 ± 0.4, ccs-probe +0.7 ± 0.4, "
+            "ccs +1.5 ± 0.5; 10 % wrong labels: dq +0.5 ± 0.9, ccs-probe +4.2 ± 1.1, ccs +4.3 ± 1.5; convnet7, "
+            "few seeds: ccs-probe -0.7, ccs -1.6")

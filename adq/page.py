@@ -6,13 +6,14 @@
 __all__ = ['Page']
 
 # %% ../nbs/evidence/05a_page.ipynb #a9f38244
+import re
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 
 import matplotlib.pyplot as plt, numpy as np, pandas as pd
 
 from .experiments import page_runs, sweep
-from .figures import caption, published_gain, save_figure, save_table
+from .figures import caption, published, published_gain, save_figure, save_table
 from .folders import write_aside
 from .settings import check_choice, load_settings, setting_names
 
@@ -36,6 +37,8 @@ class Page:
         self.settings = load_settings(self.profile, changes=self.changes)
         self.out, self.data = Path(self.out_dir or self.profile), self.data or self.settings.source
         self.images = self.data.partition(" (")[0] # their name alone
+        is_cifar10 = re.search(r"cifar[-_ ]?10(?!\d)", f"{self.settings.source} {self.data}".lower())
+        self.published = published if is_cifar10 else published*np.nan # what the paper prints is of CIFAR-10 alone
 
     def rows(self,
         of=None,     # name of the page whose runs they are; None = this one's
@@ -48,8 +51,8 @@ class Page:
     def paper_gain(self,
         *what,   # network, method, ratio and rival, as `adq.figures.published_gain` takes them
     )->float:    # points; NaN where the paper has no number
-        "What the paper found on these images: it prints numbers of CIFAR-10 alone."
-        return np.nan if self.profile == "imagenet" else published_gain(*what)
+        "What the paper found on these images."
+        return published_gain(*what) if self.published.notna().any() else np.nan
 
     def caption(self, rows)->str: # of two lines
         "Data, profile and seeds of what is shown, and the hardware."
