@@ -356,6 +356,7 @@ def _compress(args, settings):
         with _where(args.cluster) as where:
             chosen = compress(images, keep, work=work, where=where, progress=True, **asked, **options)
         chosen.save(args.out, args.force, args.codec, _shell_line(args))
+    args.left = f"'{args.out}' is written"
     lost = _note_lost_classes(args, chosen)
     seconds, manifest = time.perf_counter() - start, read_manifest(args.out)
     result = dict(out=args.out, method=args.method, images=len(images), kept=len(chosen.indices),
@@ -517,7 +518,8 @@ def run_train(args):
     from adq.train import train
     if args.reconstruct: check_reconstructor(args.reconstruct)
     test, reconstruct = _load(args, args.test or args.source, "test"), None
-    images = load(args.source, device=args.device) if compressed else _load(args, args.source, "train")
+    split = re.match(r"\w*", told.settings["split"])[0] if args.indices else "train" # that the indices count in
+    images = load(args.source, device=args.device) if compressed else _load(args, args.source, split or "train")
     if args.indices: images = images.subset(load_indices(args.indices, images)[0])
     _note_overlap(args, told, test)
     with torchrun(args.device) as device:

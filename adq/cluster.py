@@ -6,7 +6,7 @@
 __all__ = ['batch_size', 'Driver', 'Cluster']
 
 # %% ../nbs/tools/01_cluster.ipynb #c9e60ed8
-import contextlib, copy, logging, os, re, socket
+import contextlib, copy, logging, os, platform, re, socket
 
 import numpy as np, ray, torch
 from ray.exceptions import RayTaskError
@@ -17,7 +17,7 @@ from .bins import bin_pool, class_pools, join_bins
 from .data import ImageData
 from .diversity import score_bin
 from .features import encode_batches, gather
-from .settings import pick_device, seeded
+from .settings import pick_device, precision, seeded
 from .standardise import moments
 from .texture import images_at_once, texture_level
 
@@ -25,9 +25,10 @@ from .texture import images_at_once, texture_level
 # %% ../nbs/tools/01_cluster.ipynb #fdb77360
 class Driver:
     """What a worker takes over from the process that calls: its folder, and how many threads each library has,
-    on which the last bits of a sum depend."""
+    on which the last bits of a sum depend; and the arithmetic that it is to share."""
     def __init__(self):
         self.folder, self.torch = os.getcwd(), torch.get_num_threads()
+        self.precision = precision(torch.device("cpu"))
         self.others = {m["prefix"]: m["num_threads"] for m in threadpool_info()}
 
     def take_over(self):
@@ -48,6 +49,9 @@ class _Encoder:
     def _start(self):
         self.driver.take_over()
         if self.network: return
+        if self.device.type == "cpu" and precision(self.device) != self.driver.precision:
+            raise ValueError(f"worker {platform.node()} computes in {precision(self.device)}, the calling process in "
+                             f"{self.driver.precision}; expected processors that compute alike")
         images, network = ray.get([self.shared["images"], self.shared["network"]])
         self.images, self.network, self.drawn = images, network.to(self.device), 0
         self.seeding = contextlib.ExitStack()

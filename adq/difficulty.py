@@ -187,7 +187,7 @@ def score_bins(
     number, order = np.empty(len(score), np.int64), np.argsort(score, kind="stable")
     for c in np.unique(labels):
         own = order[labels[order] == c]
-        left, out = np.split(own, [len(own) - int(leave_out*len(own) + 1e-9)])
+        left, out = np.split(own, [max(1, len(own) - int(leave_out*len(own) + 1e-9))])
         low, high = score[left[0]], score[left[-1]]
         number[left] = np.minimum((score[left] - low)/max(high - low, 1e-300)*n_bins, n_bins - 1)
         number[out] = n_bins

@@ -35,7 +35,7 @@ from .methods import methods
 from .reconstruction import check_cell, check_reconstructor
 from .pipeline import choose, compress, difficulty_of, image_share, made_by, patch_masks
 from .sampling import class_quotas, importance, moved_share, quotas, sample_bins
-from .settings import (autocast, check_choice, check_share, check_whole, load_settings, package_folder, pick_device,
+from .settings import (check_choice, check_share, check_whole, load_settings, package_folder, pick_device, precision,
                           share_memory)
 from .store import fill
 from .texture import representativeness, texture_level
@@ -468,19 +468,13 @@ def _commit():
     changed = bool(git("status", "--porcelain", "--untracked-files=no", "--", ".").stdout)
     return git("rev-parse", "HEAD").stdout.strip() + "+"*changed
 
-def _precision(device):
-    "Type of the numbers of a training's matrix products."
-    with autocast(device):
-        if not torch.is_autocast_enabled(device.type): return "float32"
-        return str(torch.get_autocast_dtype(device.type)).removeprefix("torch.")
-
 def _made_on(device):
     "What a row tells of where and with what it was made."
     threads = f"{processor()}, {torch.get_num_threads()} threads"
     versions = dict(adq=adq.__version__, python=platform.python_version(), torch=torch.__version__,
                     torchvision=torchvision.__version__, timm=timm.__version__, numpy=np.__version__)
     return dict(device=torch.cuda.get_device_name(device) if device.type == "cuda" else threads,
-                precision=_precision(device), commit=_commit(), versions=versions)
+                precision=precision(device), commit=_commit(), versions=versions)
 
 def _check_pairs(folder, device):
     "`_made_on`. Raises `ValueError` where runs of this device would be no pairs of those in the store."

@@ -94,7 +94,7 @@ def once(
 # %% ../nbs/foundations/01_folders.ipynb #16860e2e
 _own_folders = "data", "adq", "adq/data"
 _own_files = re.compile(
-    r"(adq/)?(data/train-\d{5}-of-\d{5}\.parquet|compressed\.json|(bins|difficulty|indices)\.npy|scores\.(svg|png)"
+    r"(adq/)?(data/train-\d{5}-of-\d{5}\.parquet|compressed\.json|(bins|difficulty)\.npy|scores\.(svg|png)"
     r"|README\.md|accuracy\.jsonl|\.accuracy\.jsonl\.adq\.lock|torn\.txt)|bins\.json|order\.npy|comparison\.(json|csv)")
 _signed = re.compile(r"(.*)<!-- adq ([0-9a-f]{16}) -->\n?", re.DOTALL)
 

@@ -103,7 +103,8 @@ def _find_source(manifest, source, data_root):
     made = manifest.settings
     if source == "none": return None, "the report was asked for without it"
     split, columns = re.match(r"\w*", made["split"])[0] or "train", made.get("columns", {})
-    try: return load_images(made["source"] if source is None else source, split, data_root=data_root, **columns), ""
+    given = made["source"] if source is None else source
+    try: return load_images(given, split, data_root=data_root, download=source is not None, **columns), ""
     except (ValueError, OSError) as e:
         if source is not None: raise
         return None, " ".join(str(e).split())

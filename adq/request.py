@@ -22,7 +22,7 @@ from .features import Extractor, extract_features, input_size
 from .methods import methods
 from .reconstruction import check_cell
 from .selections import image_share
-from .settings import check_choice, check_positive, check_share, check_whole, pick_device
+from .settings import check_choice, check_positive, check_share, check_whole, pick_device, precision
 from .stages import Stages, array_digest, made_by
 from .texture import texture_level
 
@@ -42,15 +42,21 @@ def check_draw(
     if np.floor(image_share(keep, patch_keep)*images + 1e-9) < 1:
         raise ValueError(f"keep is {keep} of {images} images, which is none; expected at least {patch_keep/images:.2g}")
 
+# %% ../nbs/method/06a_request.ipynb #324717df
 def check_dropping(
     images,    # `ImageData`
     extractor, # text, as `compress` takes it
     cell=None, # side of a cell in pixels; None = `adq.reconstruction.cell_side`
 ):
     "Raises `ValueError` where patches cannot be ranked: a cell out of range, or an extractor that explains nothing."
-    check_cell(cell, images.sizes, **({} if images.encoded is None else dict(name=images.encoded.name)))
+    check_cell(cell, images.sizes, "image {}".format if images.encoded is None else images.encoded.name)
     spec = Extractor.parse(extractor)
-    check_explainable(spec.name, input_size(spec, images), fitted=not spec.weights.startswith("self:"))
+    is_fitted, classes = not spec.weights.startswith("self:"), len(np.unique(images.labels))
+    check_explainable(spec.name, input_size(spec, images), fitted=is_fitted)
+    if is_fitted and len(images) <= classes:
+        raise ValueError(f"source '{images.source}' has {len(images)} images of {classes} classes; expected more "
+                         f"images than classes, to fit the classifier by which {spec.name} ranks their patches")
+
 
 # %% ../nbs/method/06a_request.ipynb #5b5ae8f2
 here = SimpleNamespace(pick_device=pick_device, extract_features=extract_features, graphcut_bins=graphcut_bins,
@@ -194,11 +200,12 @@ def has_extractor(self:Request)->bool: # for features, or to rank patches
 def stages(self:Request)->Stages:
     "The stages of this call: nothing made yet."
     if self.work is None or self.images is None: return Stages()
-    devices, made = {pick_device(self.device).type, self.where.pick_device(self.device).type}, self.settings
+    here, made = pick_device(self.device), self.settings
+    devices = {here.type, self.where.pick_device(self.device).type}
     extractor = Extractor.parse(self.extractor).identity() if self.has_extractor else None
     by = dict(made_by=made_by(), extractor=extractor) | (dict(compile=True) if self.compile else {})
     return Stages(self.work, images=self.images.fingerprint(), flip=made["flip"], seed=made["seed"],
-                  device=" ".join(sorted(devices)), **by)
+                  device=" ".join(sorted(devices)), precision=precision(here), **by)
 
 @patch(as_prop=True)
 def features_made_from(self:Request)->dict: # as `adq.stages.Stages` takes it

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['named_sources', 'recipe_names', 'setting_names', 'least_work', 'check_whole', 'check_share', 'check_positive',
            'check_choice', 'check_source', 'Settings', 'parse_setting', 'package_folder', 'load_settings',
-           'pick_device', 'free_memory', 'share_memory', 'torchrun', 'autocast', 'seeded', 'threads_for']
+           'pick_device', 'free_memory', 'share_memory', 'torchrun', 'autocast', 'precision', 'seeded', 'threads_for']
 
 # %% ../nbs/foundations/00_settings.ipynb #ee0a73c7
 import configparser, contextlib, math, os, re
@@ -271,6 +271,16 @@ def autocast(
     elif device.type == "cuda":
         with torch.cuda.device(device): native = torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.autocast(device.type, dtype=torch.bfloat16) if native else contextlib.nullcontext()
+
+def precision(
+    device, # `torch.device`
+)->str:     # "bfloat16", or "float32"
+    "Type of the numbers of matrix products under `autocast`."
+    import torch
+    with autocast(device):
+        if not torch.is_autocast_enabled(device.type): return "float32"
+        return str(torch.get_autocast_dtype(device.type)).removeprefix("torch.")
+
 
 # %% ../nbs/foundations/00_settings.ipynb #24fa2d7e
 @contextlib.contextmanager

@@ -45,14 +45,16 @@ def _fashion_files(split, roots):
                              f"expected 784 for each")
         return torch.from_numpy(pixels.copy()).view(-1, 1, 28, 28), labels
 
-def _benchmark(name, split, data_root):
+def _benchmark(name, split, data_root, download=True):
     root = Path(data_root) if data_root else cache
     make = _torchvision[name]
     if name == "fashion_mnist":
         found = _fashion_files(split, [root, root/"FashionMNIST"/"raw"] + ([] if data_root else [_debian_fashion]))
         if found: return ImageData(*found, make.classes, name, split)
     try: data = make(root, train=split == "train", download=False)
-    except RuntimeError: data = _download(make, name, split, root)
+    except RuntimeError:
+        if not download: raise FileNotFoundError(f"{name} is not in '{root}'") from None
+        data = _download(make, name, split, root)
     pixels = torch.as_tensor(data.data)
     pixels = pixels[:, None] if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2).contiguous()
     return ImageData(pixels, np.asarray(data.targets), data.classes, name, split)
@@ -247,13 +249,16 @@ def load_images(
     image=None,      # column of a table that holds the images; None = found by its type
     label=None,      # column that holds the labels; None = found by its type or name
     data_root=None,  # folder with the files of a named set; by default ~/.cache/adq, downloaded into where absent
+    download=True,   # False = only what is here
 )->ImageData:        # its `notes` tell what was left out
     """Load labelled images. Raises `ValueError` for an unknown source or unreadable images, `FileNotFoundError` where
-    there is neither file nor network."""
+    there is neither file nor network, or nothing is here and nothing shall be downloaded."""
     check_choice("split", split, ("train", "test", "all"))
     check_source(source)
     source, columns = str(source), dict(image=image, label=label)
-    if source.startswith("hf:"): return hub_images(source[3:], split, **columns)
+    if source.startswith("hf:"):
+        if not download: raise FileNotFoundError(f"'{source}' is on the hub; it is read where it is named")
+        return hub_images(source[3:], split, **columns)
     known, folder = source in named_sources, Path(source)
     if known and folder.is_dir() and data_root is None:
         raise ValueError(f"source '{source}' is a set of that name and a folder here; expected {folder.resolve()} for "
@@ -268,4 +273,4 @@ def load_images(
     if source == "photos": return photographs(split)
     if not known: return _folder(folder, split)
     refuse_all(split, source, "train and test")
-    return _benchmark(source, split, data_root)
+    return _benchmark(source, split, data_root, download)

@@ -7,7 +7,7 @@ __all__ = ['shard_bytes', 'group_bytes', 'encode', 'check_codec', 'encoded_image
            'load', 'load_indices', 'to_images']
 
 # %% ../nbs/foundations/12_store.ipynb #fbcebcef
-import hashlib, io, json, re
+import glob, hashlib, io, json, re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -214,7 +214,7 @@ def _open_table(folder, manifest):
     import datasets
     expected = schema(manifest.classes, "int32" if manifest.bin_type == "int32" else "int16")
     for shard in manifest.shards: _check_columns(folder, shard, expected)
-    files = [str(Path(folder)/s.name) for s in manifest.shards]
+    files = [glob.escape(str(Path(folder)/s.name)) for s in manifest.shards]
     # known by its content, and not, as would be usual, by path and time: what is read is what was verified
     known_by = hashlib.sha256("".join(s.sha256 for s in manifest.shards).encode()).hexdigest()[:32]
     cache = Path(datasets.config.HF_DATASETS_CACHE)/"adq"/known_by

@@ -18,6 +18,19 @@ import numpy as np
 from .data import Encoded, ImageData, data_files, decode_all, left_out, split_images, split_word
 from .folders import file_state, identity
 
+# %% ../nbs/foundations/04_tables.ipynb #5b0c7a10
+def _check_shards(files):
+    "Raises `ValueError` where one of the files that their names count is missing."
+    numbers = {}
+    for f in files:
+        if found := re.fullmatch(r"(.*\D|)(\d{5})-of-(\d{5})(-.*)?", f.stem):
+            numbers.setdefault((f.parent, found[1], int(found[3])), set()).add(int(found[2]))
+    for (folder, start, count), there in numbers.items():
+        missing = sorted({*range(count)} - there)
+        if not missing or max(there) == count: continue # all, or counted from 1
+        raise ValueError(f"'{folder}' lacks {start}{missing[0]:05d}-of-{count:05d}, which its other files count; "
+                         f"expected all {count}")
+
 # %% ../nbs/foundations/04_tables.ipynb #5b0c7a12
 def _is_hidden(path, root): return any(map(left_out, Path(path).relative_to(root).parts))
 
@@ -54,6 +67,7 @@ def _by_split(names, paths):
 
 def _file_splits(folder, files):
     "Files by the name of their split."
+    _check_shards(files)
     indices = _by_split([_named_split(f, folder) for f in files], files)
     return {name: [files[i] for i in each] for name, each in indices.items()}
 
@@ -234,9 +248,10 @@ def _image_column(features, wanted, what, notes):
     if wanted in found: return wanted
     raise ValueError(f"image '{wanted}' is no column of encoded images in {what}; expected one of {', '.join(found)}")
 
-def _could_be_label(column):
+def _could_be_label(part, name, feature):
     import pyarrow.compute as pc
-    if not _is_a(column.type, "integer", "string", "large_string", "boolean"): return False
+    if not re.match("u?int|large_string|string|bool", str(getattr(feature, "dtype", ""))): return False
+    column = part.column(name)
     return 2 <= pc.count_distinct(column).as_py() <= (len(column) - column.null_count)/2
 
 def _label_column(part, wanted, image, what, notes):
@@ -248,7 +263,7 @@ def _label_column(part, wanted, image, what, notes):
         columns = f"expected one of {', '.join(flat)}" if flat else "it has images only"
         raise ValueError(f"label '{wanted}' is not a column of {what}; {columns}")
     def says_so(name): return isinstance(flat[name], datasets.ClassLabel) or _last(name) in _label_names
-    found = [n for n in flat if says_so(n)] or [n for n in flat if _could_be_label(part.column(n))]
+    found = [n for n in flat if says_so(n)] or [n for n, f in flat.items() if _could_be_label(part, n, f)]
     if found: return _one_of(found, _label_names, "label", what, notes)
     raise ValueError(f"{what} has the columns {', '.join(part.features)}; expected one of encoded images "
                      "and one with a label for each (--label names it)")
@@ -302,7 +317,7 @@ def _labels(part, name, notes):
         row = int(np.asarray(column.is_valid()).argmax())
         raise ValueError(f"column '{name}' holds {str(column[row].as_py())[:60]} in {part.where(row)}; "
                          "expected a name or a whole number")
-    if _is_a(column.type, "floating", "decimal"): column = column.cast("float64")
+    if _is_a(column.type, "floating"): column = column.cast("float64")
     encoded = column.dictionary_encode()
     codes, texts = encoded.indices.fill_null(-1).to_numpy().astype(np.int64), []
     for code, value in enumerate(encoded.dictionary.to_pylist()): # in the order in which they first occur
@@ -395,7 +410,7 @@ class _ParquetFiles:
         self._check(name)
         try:
             with _reading(f"the Parquet files in {self.what} cannot be read"):
-                table = _loaded("parquet", self.files, columns=[name])
+                table = _loaded("parquet", self.files, columns=[name], batch_size=256) # not as the first group of rows
         except ValueError: # name the file if one of them is to blame
             for f in self.files:
                 with _reading(f"'{f}' is damaged"), _opened(f) as file:
@@ -480,7 +495,7 @@ def _card_splits(folder, files, notes):
         found = {split: set().union(*map(matching, each)) for split, each in sanitize_patterns(patterns).items()}
     found = {split: [f for f in files if f.absolute() in each] for split, each in found.items()}
     found = {split: each for split, each in found.items() if each}
-    return found if len(found) > 1 else None
+    return found or None
 
 @quiet_hub()
 def parquet_images(

@@ -103,6 +103,7 @@ def test_file_and_names_are_on_the_disk_before_and_after_the_rename(tmp_path, mo
     (lambda p: (p/"drafts").mkdir(), "drafts"), (lambda p: (p/"data"/"raw").mkdir(parents=True), "data/raw"),
     (lambda p: (p/"photos").symlink_to(p.parent), "photos"), (lambda p: (p/"data").symlink_to(p.parent), "data"),
     (lambda p: (p/"bins.npy").symlink_to(p/"nowhere"), "bins.npy"),
+    (lambda p: (p/"indices.npy").touch(), "indices.npy"),
     (lambda p: (p/"data").mkdir() or (p/"data"/"thesis.tex").touch(), "data/thesis.tex"),
     (lambda p: (p/"README.md").write_text(signed("# a\n").replace("a", "b")), "README.md"),
     (lambda p: os.mkfifo(p/"pipe"), "pipe"),

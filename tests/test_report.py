@@ -136,6 +136,18 @@ def test_source_and_bins_are_checked(folder, tmp_path):
     with pytest.raises(ValueError, match="does not tell how it was made"): open_set(copy)
 
 
+def test_a_source_that_is_not_here_is_not_fetched(folder, tmp_path, monkeypatch):
+    about = json.loads((folder/"compressed.json").read_text())
+    monkeypatch.setattr("adq.sources._download", lambda *given: pytest.fail("a download that nobody asked for"))
+    monkeypatch.setattr("adq.sources.cache", tmp_path/"empty")
+    monkeypatch.setattr("adq.sources.hub_images", lambda *given, **columns: pytest.fail("nobody named the hub"))
+    for source in "cifar10", "hf:owner/name":
+        copy = shutil.copytree(folder, tmp_path/source.replace("/", "-").replace(":", "-"))
+        (copy/"compressed.json").write_text(json.dumps(about | dict(settings=about["settings"] | dict(source=source))))
+        opened = open_set(copy)
+        assert opened.images is None and source in opened.absent
+
+
 def test_umap_where_the_user_has_it(monkeypatch):
     class UMAP:
         def __init__(self, random_state): pass

@@ -45,6 +45,13 @@ def amend(folder, **changes):
     (folder/"compressed.json").write_text(json.dumps(about | changes))
 
 
+def test_a_name_is_no_pattern(tmp_path, digits):
+    few = digits.subset(range(40))
+    save(tmp_path/"set1", digits.subset(range(100, 140)))
+    for name in "set[1]", "set*", "set (copy) [old]":
+        assert torch.equal(load(save(tmp_path/name, few)).images[:], few.images[:]), name
+
+
 def name_shard(folder, name): amend(folder, shards=[dict(name=name, rows=200, bytes=1, sha256="")])
 
 

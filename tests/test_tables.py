@@ -5,7 +5,7 @@ from pathlib import Path
 import datasets, numpy as np, pandas as pd, pyarrow as pa, pyarrow.parquet as pq, pytest, torch
 from PIL import Image
 
-import adq.data
+import adq.data, adq.tables
 from adq.data import split_word
 from adq.sources import load_images
 from adq.tables import (from_table, hub_images, is_saved, metadata_images, parquet_images, saved_images,
@@ -120,6 +120,10 @@ def test_readme_tells_splits_and_configurations(tmp_path):
     (tmp_path/"README.md").write_text(card.format("default", other))
     note, = read(tmp_path, "test").notes
     assert note == "the configuration 'default' is read, the default of README.md; also there: small"
+    one_split = "- config_name: {}\n  default: {}\n  data_files:\n  - split: train\n    path: {}.parquet\n"
+    (tmp_path/"README.md").write_text("---\nconfigs:\n" + one_split.format("large", "true", "one")
+                                      + one_split.format("small", "false", "two") + "---\n")
+    assert greys(read(tmp_path)) == list(range(16))
     for text in ("# Fruit\n\nPictures of fruit.\n", "---\nFruit: a: b [\n---\n", "---\nlicense: mit\n---\n"):
         (tmp_path/"README.md").write_text(text)
         assert len(read(tmp_path)) == 18
@@ -246,12 +250,44 @@ def test_classes_that_the_test_part_lacks_keep_their_numbers(tmp_path):
     assert read(tmp_path, "test").labels.tolist() == [2, 0]
 
 
+def test_wide_numbers_are_classes_of_their_own(tmp_path):
+    wide = [2**53, 2**53 + 1]
+    for kind in pa.decimal128(20, 0), pa.int64():
+        rows = pa.table({"image": [dict(bytes=png(i), path=None) for i in range(16)], "label": pa.array(wide*8, kind)})
+        assert read(write(tmp_path, rows=rows)).classes == [str(2**53), str(2**53 + 1)]
+
+
+def test_the_search_for_labels_reads_no_column_of_bytes(tmp_path, monkeypatch):
+    write(tmp_path, rows=table(["owl", "fox"]*8, name="breed", thumb=[png(i) for i in range(16)]))
+    asked, files = [], adq.tables._ParquetFiles
+    read_one = files.column
+    monkeypatch.setattr(files, "column", lambda self, name: asked.append(name) or read_one(self, name))
+    assert read(tmp_path).classes == ["fox", "owl"] and set(asked) == {"breed"}
+
+
+def test_a_first_group_of_rows_may_be_empty(tmp_path):
+    rows = pa.table({"image": [dict(bytes=png(i), path=None) for i in range(16)], "label": alternating})
+    with pq.ParquetWriter(tmp_path/"rows.parquet", rows.schema) as writer:
+        for part in rows.slice(0, 0), rows: writer.write_table(part)
+    assert pq.read_metadata(tmp_path/"rows.parquet").row_group(0).num_rows == 0
+    assert greys(read(tmp_path)) == list(range(16))
+
+
 # What is wrong with a file or a row
 
+def test_a_missing_shard_is_named(tmp_path):
+    for k in 0, 1, 3: write(tmp_path, **{f"train-{k:05d}-of-00004": table(alternating)})
+    with refused("lacks train-00002-of-00004, which its other files count; expected all 4"): read(tmp_path)
+    for k in 0, 3: (tmp_path/f"train-{k:05d}-of-00004.parquet").unlink()
+    for k in 2, 3, 4: write(tmp_path, **{f"train-{k:05d}-of-00004": table(alternating)}) # counted from 1
+    assert len(read(tmp_path)) == 64
+
 def test_shards_that_do_not_fit(tmp_path):
-    write(tmp_path, **{"train-00000-of-00003": table([0]).select([]), "train-00001-of-00003": table(alternating)})
+    write(tmp_path, **{"train-00000-of-00003": table([0]).select([]), "train-00001-of-00003": table(alternating),
+                       "train-00002-of-00003": table([0]).select([])})
     images = read(tmp_path)
-    assert len(images) == 16 and images.notes == [f"'{tmp_path}/train-00000-of-00003.parquet' has no rows"]
+    empty = [f"'{tmp_path}/train-0000{k}-of-00003.parquet' has no rows" for k in (0, 2)]
+    assert len(images) == 16 and images.notes == empty
     write(tmp_path, **{"train-00002-of-00003": table(alternating, name="kind")})
     with refused("2-of-00003.parquet' has the columns image, kind; expected label"): read(tmp_path)
     write(tmp_path, **{"train-00002-of-00003": table(["a"]*4)})
