@@ -573,7 +573,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'adq.pages': { 'adq.pages._Asked': ('evidence/pages.html#_asked', 'adq/pages.py'),
                            'adq.pages._as_html': ('evidence/pages.html#_as_html', 'adq/pages.py'),
                            'adq.pages._check_changes': ('evidence/pages.html#_check_changes', 'adq/pages.py'),
-                           'adq.pages._check_folder': ('evidence/pages.html#_check_folder', 'adq/pages.py'),
                            'adq.pages._enter': ('evidence/pages.html#_enter', 'adq/pages.py'),
                            'adq.pages._execute': ('evidence/pages.html#_execute', 'adq/pages.py'),
                            'adq.pages._is_made': ('evidence/pages.html#_is_made', 'adq/pages.py'),

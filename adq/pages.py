@@ -307,9 +307,6 @@ def _enter(line, work, *args):
         line["state"] = f"failed: {kind}{' '.join(str(e).split())}"
     line["seconds"] = round(line["seconds"] + time.perf_counter() - start, 1)
 
-def _check_folder(out):
-    if out.exists() and not out.is_dir(): raise ValueError(f"output folder '{out}' is a file; expected a folder")
-
 # %% ../nbs/evidence/07_pages.ipynb #b0a81c02
 def reproduce(
     names,              # of pages, see `adq.execute.page_names`

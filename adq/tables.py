@@ -26,8 +26,9 @@ def _check_shards(files):
         if found := re.fullmatch(r"(.*\D|)(\d{5})-of-(\d{5})(-.*)?", f.stem):
             numbers.setdefault((f.parent, found[1], int(found[3])), set()).add(int(found[2]))
     for (folder, start, count), there in numbers.items():
-        missing = sorted({*range(count)} - there)
-        if not missing or max(there) == count: continue # all, or counted from 1
+        first = int(max(there) == count) # some count from 1
+        missing = sorted({*range(first, first + count)} - there)
+        if not missing: continue
         raise ValueError(f"'{folder}' lacks {start}{missing[0]:05d}-of-{count:05d}, which its other files count; "
                          f"expected all {count}")
 
@@ -67,7 +68,6 @@ def _by_split(names, paths):
 
 def _file_splits(folder, files):
     "Files by the name of their split."
-    _check_shards(files)
     indices = _by_split([_named_split(f, folder) for f in files], files)
     return {name: [files[i] for i in each] for name, each in indices.items()}
 
@@ -249,8 +249,8 @@ def _image_column(features, wanted, what, notes):
     raise ValueError(f"image '{wanted}' is no column of encoded images in {what}; expected one of {', '.join(found)}")
 
 def _could_be_label(part, name, feature):
-    import pyarrow.compute as pc
-    if not re.match("u?int|large_string|string|bool", str(getattr(feature, "dtype", ""))): return False
+    import datasets, pyarrow.compute as pc
+    if not isinstance(feature, datasets.Value) or not re.match("u?int|(large_)?string|bool", feature.dtype): return False
     column = part.column(name)
     return 2 <= pc.count_distinct(column).as_py() <= (len(column) - column.null_count)/2
 
@@ -511,6 +511,7 @@ def parquet_images(
     files = sorted(f for f in map(Path, files) if f.is_file() and not _is_hidden(f, folder))
     if not files: raise ValueError(f"'{folder}' has no Parquet files; expected at least one")
     parts = _card_splits(folder, files, notes) or _file_splits(folder, files)
+    for each in parts.values(): _check_shards(each)
     def opened(name): return _ParquetFiles(folder, parts[name], notes)
     return _labelled_images(list(parts), opened, split, str(folder), notes, image, label)
 

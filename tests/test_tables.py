@@ -281,6 +281,18 @@ def test_a_missing_shard_is_named(tmp_path):
     for k in 0, 3: (tmp_path/f"train-{k:05d}-of-00004.parquet").unlink()
     for k in 2, 3, 4: write(tmp_path, **{f"train-{k:05d}-of-00004": table(alternating)}) # counted from 1
     assert len(read(tmp_path)) == 64
+    for k in 2, 3: (tmp_path/f"train-{k:05d}-of-00004.parquet").unlink()
+    with refused("lacks train-00002-of-00004"): read(tmp_path)
+    (tmp_path/"README.md").write_text("---\nconfigs:\n- config_name: default\n  data_files: train-*\n---\n")
+    with refused("lacks train-00002-of-00004"): read(tmp_path)
+
+
+def test_columns_of_several_dimensions_are_no_labels(tmp_path):
+    features = datasets.Features(image=datasets.Image(), breed=datasets.Value("string"),
+                                 places=datasets.Array2D((2, 2), "int32"))
+    rows = dict(image=[dict(bytes=png(i), path=None) for i in range(16)], breed=["owl", "fox"]*8,
+                places=[[[0, 1], [1, 0]]]*16)
+    assert read(write(tmp_path, rows=datasets.Dataset.from_dict(rows, features))).classes == ["fox", "owl"]
 
 def test_shards_that_do_not_fit(tmp_path):
     write(tmp_path, **{"train-00000-of-00003": table([0]).select([]), "train-00001-of-00003": table(alternating),
