@@ -519,7 +519,8 @@ def run_train(args):
     if args.reconstruct: check_reconstructor(args.reconstruct)
     test, reconstruct = _load(args, args.test or args.source, "test"), None
     split = re.match(r"\w*", str(told.settings.get("split")))[0] if args.indices else "train" # of the indices
-    images = load(args.source, device=args.device) if compressed else _load(args, args.source, split if split in ("test", "all") else "train")
+    if split not in ("test", "all"): split = "train"
+    images = load(args.source, device=args.device) if compressed else _load(args, args.source, split)
     if args.indices: images = images.subset(load_indices(args.indices, images)[0])
     _note_overlap(args, told, test)
     with torchrun(args.device) as device:

@@ -250,7 +250,7 @@ def _image_column(features, wanted, what, notes):
 
 def _could_be_label(part, name, feature):
     import datasets, pyarrow.compute as pc
-    if not isinstance(feature, datasets.Value) or not re.match("u?int|(large_)?string|bool", feature.dtype): return False
+    if not isinstance(feature, datasets.Value) or not re.match("u?int|.*string|bool", feature.dtype): return False
     column = part.column(name)
     return 2 <= pc.count_distinct(column).as_py() <= (len(column) - column.null_count)/2
 
