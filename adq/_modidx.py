@@ -501,6 +501,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'adq.look': { 'adq.look.look': ('foundations/look.html#look', 'adq/look.py'),
                           'adq.look.sliders': ('foundations/look.html#sliders', 'adq/look.py')},
             'adq.manifest': { 'adq.manifest.Manifest': ('foundations/manifest.html#manifest', 'adq/manifest.py'),
+                              'adq.manifest.Manifest.split': ('foundations/manifest.html#manifest.split', 'adq/manifest.py'),
                               'adq.manifest.Shard': ('foundations/manifest.html#shard', 'adq/manifest.py'),
                               'adq.manifest.Sizes': ('foundations/manifest.html#sizes', 'adq/manifest.py'),
                               'adq.manifest._Refused': ('foundations/manifest.html#_refused', 'adq/manifest.py'),

@@ -518,8 +518,7 @@ def run_train(args):
     from adq.train import train
     if args.reconstruct: check_reconstructor(args.reconstruct)
     test, reconstruct = _load(args, args.test or args.source, "test"), None
-    split = re.match(r"\w*", str(told.settings.get("split")))[0] if args.indices else "train" # of the indices
-    if split not in ("test", "all"): split = "train"
+    split = told.split if args.indices else "train"
     images = load(args.source, device=args.device) if compressed else _load(args, args.source, split)
     if args.indices: images = images.subset(load_indices(args.indices, images)[0])
     _note_overlap(args, told, test)

@@ -97,6 +97,10 @@ class Manifest:
     versions: dict = field(default_factory=dict) # of the libraries
     told: dict = field(default_factory=dict, repr=False) # all of compressed.json, what is unknown here too
 
+    @property
+    def split(self): # of the source, as `adq.sources.load_images` takes it
+        return re.match(r"\w*", self.settings.get("split", ""))[0] or "train"
+
 # %% ../nbs/foundations/10_manifest.ipynb #7a1f0a0d
 class _Refused(Exception): "Why a set cannot be read, in words that follow the name of its folder."
 

@@ -37,8 +37,8 @@ class Page:
         self.settings = load_settings(self.profile, changes=self.changes)
         self.out, self.data = Path(self.out_dir or self.profile), self.data or self.settings.source
         self.images = self.data.partition(" (")[0] # their name alone
-        is_cifar10 = re.search(r"cifar[-_ ]?10(?!\d)", f"{self.settings.source} {self.data}".lower())
-        self.published = published if is_cifar10 else published*np.nan # what the paper prints is of CIFAR-10 alone
+        self.is_on_cifar10 = bool(re.search(r"cifar[-_ ]?10(?!\d)", f"{self.settings.source} {self.data}".lower()))
+        self.published = published if self.is_on_cifar10 else published*np.nan # what the paper prints is of it alone
 
     def rows(self,
         of=None,     # name of the page whose runs they are; None = this one's
@@ -52,7 +52,7 @@ class Page:
         *what,   # network, method, ratio and rival, as `adq.figures.published_gain` takes them
     )->float:    # points; NaN where the paper has no number
         "What the paper found on these images."
-        return published_gain(*what) if self.published.notna().any() else np.nan
+        return published_gain(*what) if self.is_on_cifar10 else np.nan
 
     def caption(self, rows)->str: # of two lines
         "Data, profile and seeds of what is shown, and the hardware."

@@ -102,9 +102,8 @@ def _find_source(manifest, source, data_root):
     "The images that a set was made from, or None and why they are not here."
     made = manifest.settings
     if source == "none": return None, "the report was asked for without it"
-    split, columns = re.match(r"\w*", made["split"])[0] or "train", made.get("columns", {})
-    given = made["source"] if source is None else source
-    try: return load_images(given, split, data_root=data_root, download=source is not None, **columns), ""
+    given, columns = made["source"] if source is None else source, made.get("columns", {})
+    try: return load_images(given, manifest.split, data_root=data_root, download=source is not None, **columns), ""
     except (ValueError, OSError) as e:
         if source is not None: raise
         return None, " ".join(str(e).split())

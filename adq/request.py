@@ -200,12 +200,12 @@ def has_extractor(self:Request)->bool: # for features, or to rank patches
 def stages(self:Request)->Stages:
     "The stages of this call: nothing made yet."
     if self.work is None or self.images is None: return Stages()
-    here, made = pick_device(self.device), self.settings
-    devices = {here.type, self.where.pick_device(self.device).type}
+    own, made = pick_device(self.device), self.settings
+    devices = {own.type, self.where.pick_device(self.device).type}
     extractor = Extractor.parse(self.extractor).identity() if self.has_extractor else None
     by = dict(made_by=made_by(), extractor=extractor) | (dict(compile=True) if self.compile else {})
     return Stages(self.work, images=self.images.fingerprint(), flip=made["flip"], seed=made["seed"],
-                  device=" ".join(sorted(devices)), precision=precision(here), **by)
+                  device=" ".join(sorted(devices)), precision=precision(own), **by)
 
 @patch(as_prop=True)
 def features_made_from(self:Request)->dict: # as `adq.stages.Stages` takes it

@@ -11,7 +11,7 @@ import numpy as np
 from .coresets import coreset, ways
 from .difficulty import beta_order, dual, el2n, forgetting, hard_margin, leave_out_share, score_bins
 from .methods import methods
-from .sampling import even_quotas, class_quotas, quotas, sample_bins
+from .sampling import class_quotas, even_quotas, quotas, sample_bins
 from .settings import check_choice
 
 # %% ../nbs/method/05c_selections.ipynb #9a5088e0

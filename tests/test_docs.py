@@ -1,5 +1,5 @@
 """What the documentation promises: links lead somewhere, and every public name is told of."""
-import importlib, inspect, itertools, json, math, pkgutil, re
+import ast, importlib, inspect, itertools, json, math, pkgutil, re
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -55,6 +55,19 @@ def test_every_public_name_has_its_sentence():
     is_told = lambda thing: inspect.isfunction(thing) or inspect.isclass(thing)
     public = {name for m in modules for name in m.__all__ if is_told(getattr(m, name))}
     assert not public - named, f"no lesson mentions {', '.join(sorted(public - named))}"
+
+
+@pytest.mark.parametrize("page", sorted(root.glob("nbs/**/*.ipynb")), ids=lambda p: p.name)
+def test_imports_stand_in_cells_of_their_own(page):
+    """nbdev's builder of documentation runs cells that import at top level, and those only: beside other code they
+    would miss what earlier cells define."""
+    cells = [c for c in json.loads(page.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "code"]
+    for cell in cells[1:]: # before the first there is nothing to miss
+        source = "".join(cell["source"])
+        if "nbdev_export()" in source or re.search(r"^#\| *(export|eval: false)", source, re.M): continue
+        tree = ast.parse(source).body
+        imports = [isinstance(n, (ast.Import, ast.ImportFrom)) for n in tree]
+        assert not any(imports) or all(imports), f"import and other code in one cell:\n{source}"
 
 
 def test_the_sliders_of_the_sampling_lesson_need_no_kernel():
