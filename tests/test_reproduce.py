@@ -232,5 +232,5 @@ def test_everything_of_the_paper_profile_small(tmp_path):
     assert len(rows) == len(set(runs)) and rows.accuracy.between(0, 1).all()
     share = rows.keep/(1 - rows["drop"].fillna(0).astype(float)) # of the images
     assert (rows.images == (share*1437 + 1e-9).astype(int)).all()
-    assert set(rows.method[rows["drop"] == 0.25]) == {"dq", "rs", "ds", "adq"}
+    assert set(rows.method[rows["drop"] == 0.25]) == {"random", "dq", "rs", "ds", "adq"}
     assert rows["drop"].isna()[rows.keep == 0.8].all() # more than whole patches can give
