@@ -371,6 +371,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'adq.experiments.table2': ('evidence/experiments.html#table2', 'adq/experiments.py'),
                                  'adq.experiments.table3': ('evidence/experiments.html#table3', 'adq/experiments.py'),
                                  'adq.experiments.value_class': ('evidence/experiments.html#value_class', 'adq/experiments.py'),
+                                 'adq.experiments.watchings': ('evidence/experiments.html#watchings', 'adq/experiments.py'),
                                  'adq.experiments.with_wrong_labels': ( 'evidence/experiments.html#with_wrong_labels',
                                                                         'adq/experiments.py')},
             'adq.features': { 'adq.features.Extractor': ('method/features.html#extractor', 'adq/features.py'),

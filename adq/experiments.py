@@ -6,8 +6,8 @@
 __all__ = ['results_version', 'added', 'other_draw', 'best', 'page_runs', 'Experiment', 'experiment', 'with_wrong_labels', 'run',
            'read_rows', 'append_row', 'processor', 'as_table', 'find_rows', 'collect', 'sweep', 'differences', 'paired',
            'seconds_of', 'doses', 'primary_endpoints', 'evidence', 'table1', 'table2', 'table3', 'figure2', 'figure4',
-           'figure5', 'figure6', 'readings', 'bin_value', 'controls', 'selections', 'imagenet_store', 'imagenet_rows',
-           'value_class', 'by_value']
+           'figure5', 'figure6', 'readings', 'bin_value', 'controls', 'watchings', 'selections', 'imagenet_store',
+           'imagenet_rows', 'value_class', 'by_value']
 
 # %% ../nbs/evidence/03_experiments.ipynb #9106bbc4
 import copy, functools, json, math, multiprocessing, os, platform, re, subprocess, sys, time
@@ -754,14 +754,21 @@ def controls(s)->list:
 # %% ../nbs/evidence/03_experiments.ipynb #0d65b021
 best = "random", "dq", "ccs", "ccs-probe" # what is compared again where the network, the set or the labels are others
 
+def watchings(s)->list:
+    "What coverage-centric selection hangs on: whose training is watched, and the share left out (None = by the ratio)."
+    return [dict(dynamics=d, leave_out=share)
+            for d in (s.dynamics, s.second_dynamics) for share in (None, s.second_leave_out)]
+
 def selections(s)->list:
-    """Every method by name, and two that join similarity, adaptive quotas and difficulty; and a second random sample,
-    that no selection wins by an unlucky first."""
+    """Every method by name, and two that join similarity, adaptive quotas and difficulty; a second random sample, that
+    no selection wins by an unlucky first; and coverage-centric selection by `watchings`."""
     s, every, first = _without_dropping(s), (*methods, "dq-kept", "adq-ccs"), s.keep[:1]
     runs = _by_seed(s, best, first, s.endpoint_seeds) + _by_seed(s, every, first, s.endpoint_seeds)
     runs += _by_seed(s, ("random",), first, s.endpoint_seeds, draw=other_draw)
     runs += _by_seed(s, best, first, s.endpoint_seeds, model=s.second_model)
-    for model in (s.model, s.second_model): runs += _by_seed(s, best, first, s.seeds, model=model, noise=s.wrong_labels)
+    for model in (s.model, s.second_model):
+        runs += _by_seed(s, best, first, s.seeds, model=model, noise=s.wrong_labels)
+        for way in watchings(s): runs += _by_seed(s, ("ccs",), first, s.seeds, model=model, **way)
     return runs + _by_seed(s, every, s.selection_keep, s.seeds)
 
 def imagenet_store(
