@@ -96,13 +96,14 @@ def _rows_chosen(manifest):
     made = manifest.settings
     method, (network, _, weights) = methods[made["method"]], made["extractor"].partition("/")
     rows = {"source": f"{_plain(_last_part(made['source']))}, {_plain(made['split'])}: {manifest.images:,} images",
-            "fingerprint of the source": made["fingerprint"], "method": f"{made['method']} ({method.source})",
+            "fingerprint of the source": made["fingerprint"], "method": made["method"],
             "kept": _kept_told(manifest), "seed": made["seed"]}
     if "features" in method.needs or manifest.cell: rows["extractor"] = f"{network}/{_plain(os.path.basename(weights))}"
     if "dynamics" in method.needs: rows["network whose training was watched"] = _plain(made["dynamics"])
     if method.bins in ("similarity", "difficulty"):
         rows["bins" + " of difficulty"*(method.bins == "difficulty")] = made["n_bins"]
         rows["images from each bin"] = ", ".join(map(str, manifest.quotas[:made["n_bins"]]))
+    if method.bins == "difficulty": rows["left out of each class, the hardest"] = _percent(made["leave_out"])
     if made["method"] == "adq":
         rows |= {"α, weight of importance": made["alpha"], "patch of the texture level": f"{made['patch']} pixels",
                  "τ, temperature of the diversity score": made["temperature"]}
@@ -119,11 +120,12 @@ def _rows_stored(manifest):
 # %% ../nbs/foundations/11_card.ipynb #2d95f48d
 _size_categories = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B",
                     "1B<n<10B")
-_by = {"adq": "[Adaptive Dataset Quantization](https://arxiv.org/abs/2412.16895)",
-       "dq": "[Dataset Quantization](https://arxiv.org/abs/2308.10524)",
-       "random": "drawing at random",
-       "ccs": "[coverage-centric selection](https://arxiv.org/abs/2210.15809)",
-       "ccs-probe": "[coverage-centric selection](https://arxiv.org/abs/2210.15809), by a linear probe"}
+
+def _chosen_by(name):
+    "A method and its source, in words."
+    method = methods[name]
+    if not method.link: return "drawing at random"
+    return f"{method.title} ([{method.source}](https://{method.link}))"
 
 def _header(manifest, name, num_bytes):
     "The card's YAML: what the hub and `datasets` read."
@@ -150,7 +152,7 @@ def _title(manifest):
     source, method = _last_part(made["source"]), made["method"]
     return (f"{source}, {_percent(made['keep'])} by {method}",
             f"{manifest.kept:,} of the {manifest.images:,} images of {_plain(source)} ({_plain(made['split'])}), "
-            f"in {n} classes, chosen by {_by.get(method, methods[method].title)}.")
+            f"in {n} classes, chosen by {_chosen_by(method)}.")
 
 # %% ../nbs/foundations/11_card.ipynb #8da56e41
 def _text(folder, manifest):

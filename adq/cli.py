@@ -88,7 +88,9 @@ def _add_compressing_words(p, share):
     p.add_argument("--extractor", metavar="NET",
                    help="name/imagenet, /wheel, /self:EPOCHS or /file, then @size")
     p.add_argument("--dynamics", metavar="NET",
-                   help="whose training ccs and others watch: convnet7/self:12")
+                   help="network that ccs and others watch: name/self:EPOCHS@size")
+    p.add_argument("--leave-out", type=_real, metavar="SHARE",
+                   help="hardest images that ccs and ccs-probe leave out")
 
 def _add_training_words(p):
     p.add_argument("--model", help="any timm network, or resnet18_narrow")
@@ -229,8 +231,6 @@ def _add_compress_words(p):
     _add_source_words(p)
     p.add_argument("--method", default="adq", choices=list(methods), metavar="METHOD",
                    help="one of those below (default: adq)")
-    p.add_argument("--leave-out", type=_real, metavar="SHARE",
-                   help="share of hardest images that ccs and ccs-probe drop")
     p.add_argument("--split", default="train", help="train, or all where there is no split")
     share = p.add_mutually_exclusive_group()
     share.add_argument("--sample", type=_real, help="share of the images to keep, instead of --keep")
@@ -317,7 +317,8 @@ def _tell_compressed(args, images, chosen, manifest, seconds):
     if methods[args.method].bins in ("similarity", "difficulty"):
         sizes = [len(b) for b in chosen.bins]
         if methods[args.method].bins == "similarity": sizes = sorted(set(sizes)) # of one class they differ by one
-        lines.append(f"quotas  {' '.join(map(str, chosen.quotas))} of bins of {' '.join(map(str, sizes))}")
+        told = f"quotas  {' '.join(map(str, chosen.quotas))} of bins of {' '.join(map(str, sizes))}"
+        lines.append(told + ", the last left out as the hardest"*(len(chosen.bins) > chosen.settings["n_bins"]))
     lines += [f"stages  {', '.join(f'{name} {spent:.1f} s' for name, spent in chosen.seconds.items())}",
               f"stored  {_tell_bytes(manifest)}",
               f"written {args.out} in {seconds:.1f} s{_memory_told()}"]
@@ -389,6 +390,7 @@ def _tell_set(folder, manifest, verified):
         if made["method"] == "adq": lines.append(f"α         {made['alpha']}")
         if "features" in method.needs: lines.append(f"extractor {made['extractor']}")
         if "dynamics" in method.needs: lines.append(f"watched   {made['dynamics']}")
+        if method.bins == "difficulty": lines.append(f"left out  {made['leave_out']:.0%} of each class, the hardest")
     whole = "every checksum matches" if verified else "all there in full; --verify compares checksums"
     versions = ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
     lines += [f"stored    {_tell_bytes(manifest)}", f"shards    {len(manifest.shards)}, {whole}",
@@ -551,7 +553,7 @@ def save_comparison(
     from adq.train import summarise
     with new_folder(out, force) as folder:
         (folder/"comparison.json").write_text(strict_json(dict(made, rows=rows)), encoding="utf-8")
-        summarise(rows).reset_index().to_csv(folder/"comparison.csv", index=False)
+        summarise(rows, over=rows[0]["method"]).reset_index().to_csv(folder/"comparison.csv", index=False)
         if first: first.save(folder/"adq")
 
 
@@ -587,14 +589,16 @@ def _compare(args, settings):
     patch_keep = 1 - settings.drop if args.patch_keep is None else args.patch_keep
     images, test = (_load(args, args.source, split) for split in ("train", "test"))
     reconstruct = _pick_reconstructor(args, images) if "adq+drop" in args.methods else None
-    how = dict(compressing=_options(settings, _compressing), training=_options(settings, _training),
+    compressing = _options(settings, _compressing) | _options(args, ("leave_out",))
+    how = dict(compressing=compressing, training=_options(settings, _training),
                keep=_keep(args, settings), patch_keep=patch_keep, reconstruct=reconstruct, seeds=settings.seeds)
     rows, first = compare(images, test, methods=args.methods, device=args.device, report=_tell_run,
                           **how | dict(training=how["training"] | {"size": settings.size or None}))
-    table = summarise(rows).reset_index()
+    table = summarise(rows, over=rows[0]["method"]).reset_index()
     if args.out:
         save_comparison(rows, first, args.out, force=args.force, source=images.source, split=images.split, **how)
-    text = f"{images}\n{_tell_how(args, how)}\n\n{table.to_string(index=False)}\n"
+    printed = table.to_string(index=False, na_rep="")
+    text = f"{images}\n{_tell_how(args, how)}\n\n{printed}\n"
     if args.out: text += f"\nwritten {args.out}: comparison.csv"
     if args.out and first: text += ", and in adq/ the set of seed 0 by ADQ with the scores and quotas of its bins"
     _say(args, dict(rows=rows, table=table.to_dict("records")), text)

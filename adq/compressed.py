@@ -16,6 +16,7 @@ from fastcore.basics import patch
 from .bins import bin_numbers
 from .card import write_card
 from .data import ImageData
+from .difficulty import leave_out_share
 from .features import extract_features
 from .folders import new_folder
 from .look import colours, look
@@ -190,9 +191,11 @@ def plot(self:Compressed)->plt.Figure: # the quantities of the paper's figure 2,
 def _told(self, command):
     "What compressed.json tells, beside what the images themselves do."
     scores = {k: [None if np.isnan(v) else v for v in getattr(self, k).tolist()] for k in ("rs", "ds", "importance")}
-    return dict(settings=self.settings | dict(fingerprint=self.images.fingerprint()), images=len(self), **scores,
-                quotas=self.quotas.tolist(), seconds=self.seconds, command=command,
-                bytes=dict(source=self.images.nbytes))
+    settings = self.settings | dict(fingerprint=self.images.fingerprint())
+    if settings.get("leave_out", 0) is None: # by the rule: what that came to
+        settings["leave_out"] = leave_out_share(image_share(settings["keep"], settings["patch_keep"]))
+    return dict(settings=settings, images=len(self), **scores, quotas=self.quotas.tolist(), seconds=self.seconds,
+                command=command, bytes=dict(source=self.images.nbytes))
 
 def _save_bins(self, folder, bin_of):
     "What the bins were, and a picture of their scores."

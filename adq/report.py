@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['read_accuracies', 'add_accuracy', 'Opened', 'read_made', 'open_set', 'size_factors', 'colour_of', 'plot_sizes',
-           'class_balance', 'plot_classes', 'bin_table', 'plot_bins', 'plot_difficulty', 'embed', 'coverage',
+           'class_balance', 'plot_classes', 'bin_table', 'plot_bins', 'hardest', 'plot_difficulty', 'embed', 'coverage',
            'plot_coverage', 'plane', 'plot_map', 'mosaic', 'picture', 'beside', 'scrolling', 'headline', 'note',
            'classes_of', 'to_html', 'make_report']
 
@@ -245,6 +245,18 @@ def plot_bins(
         ax.xaxis.get_major_locator().set_params(integer=True)
         sns.despine(fig)
     return fig
+
+# %% ../nbs/tools/02_report.ipynb #925d11f8
+def hardest(
+    difficulty, # float (N,): higher is harder
+    labels,     # int (N,)
+    among,      # int (n,): the images to look at, such as those that were left out
+    classes=12, # of these, those whose hardest image is the hardest
+    each=8,     # images
+)->list:        # int arrays, one for each class, in falling order of difficulty
+    "The hardest images of some classes."
+    order = among[np.argsort(-difficulty[among], kind="stable")]
+    return [order[labels[order] == c][:each] for c in pd.unique(labels[order])[:classes]]
 
 def plot_difficulty(
     counts,    # DataFrame by difficulty, columns all and kept

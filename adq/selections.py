@@ -18,7 +18,7 @@ from .settings import check_choice
 def difficulty_of(
     method,   # ccs, el2n, forgetting or dual, which watch a training
     dynamics, # `adq.difficulty.Dynamics`
-)->np.ndarray: # float (N,), higher is harder
+)->np.ndarray: # float (N,), higher is harder; DUAL's: harder and in doubt
     "The score by which a method orders or bins the images. Raises `ValueError` for any other method."
     scores = {"ccs": hard_margin, "el2n": el2n, "forgetting": forgetting, "dual": dual}
     check_choice("method", method, tuple(scores))

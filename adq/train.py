@@ -166,14 +166,21 @@ def interval(
 def summarise(
     rows,        # list of dicts or DataFrame, as `compare` returns
     by="method", # column or list of columns that tell lines apart
+    over=None,   # a line to be compared with, seed by seed; None = none
 )->pd.DataFrame: # one line for each, in the order of first appearance
-    """Accuracy in %: mean, standard deviation over seeds and 95 % interval of the mean (Student); mean seconds;
-    number of seeds."""
+    """Accuracy in %: mean, standard deviation over seeds and 95 % interval of the mean (Student); points over another
+    line, with the interval of the paired differences; mean seconds; number of seeds."""
+    rows = pd.DataFrame(rows)
     def line(part):
         return pd.Series({"images": int(part.images.iloc[0]), "accuracy %": 100*part.accuracy.mean(),
                           "std": 100*part.accuracy.std(), "± 95 %": 100*interval(part.accuracy),
                           "compress s": part.compress_seconds.mean(), "train s": part.train_seconds.mean(),
                           "seeds": len(part)})
     columns = ["images", "accuracy", "compress_seconds", "train_seconds"]
-    table = pd.DataFrame(rows).groupby(by, sort=False)[columns].apply(line)
-    return table.astype({"images": int, "seeds": int}).round(2)
+    table = rows.groupby(by, sort=False)[columns].apply(line).astype({"images": int, "seeds": int})
+    if over is not None:
+        wide = 100*rows.pivot(index="seed", columns=by, values="accuracy")
+        apart = wide.drop(columns=over).sub(wide[over], axis=0)
+        table.insert(4, f"over {over}", apart.mean())
+        table.insert(5, f"over {over} ± 95 %", apart.apply(interval))
+    return table.round(2)

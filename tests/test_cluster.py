@@ -55,11 +55,11 @@ def two_workers():
 def stages(folder): return {p.name: p.read_bytes() for p in folder.glob("*.npy")}
 
 
-def test_same_as_on_one_machine(capsys, tmp_path, two_workers):
-    about = {}
+def test_same_as_on_one_machine(capsys, tmp_path, write_tree, two_workers):
+    about, tree = {}, write_tree(tmp_path/"tree", each=150, size=(8, 8))
     for name, cluster in dict(one=[], two=["--cluster", "auto"]).items():
-        folders = ["--out", str(tmp_path/name), "--work", str(tmp_path/f"{name}.work")]
-        assert main(["compress", "digits", "--profile", "smoke", *folders, *cluster]) == 0
+        folders = ["--split", "all", "--out", str(tmp_path/name), "--work", str(tmp_path/f"{name}.work")]
+        assert main(["compress", str(tree), "--profile", "smoke", *folders, *cluster]) == 0
         about[name] = json.loads((tmp_path/name/"compressed.json").read_text())
     assert stages(tmp_path/"one.work") == stages(tmp_path/"two.work") and len(stages(tmp_path/"one.work")) == 5
     for key in "rs", "ds", "importance", "quotas", "settings", "shards": assert about["one"][key] == about["two"][key]

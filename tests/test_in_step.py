@@ -1,8 +1,8 @@
 """adq/ is what the notebooks export, README.md what index.ipynb gives, and the notebooks are clean."""
-import shutil, subprocess, sys
+import json, shutil, subprocess, sys
 from pathlib import Path
 
-import pytest
+import papermill, pytest
 
 root = Path(__file__).parents[1]
 bin = Path(sys.executable).parent
@@ -40,3 +40,12 @@ def test_readme_is_made_from_index(copy):
     (copy/".venv"/".ready").touch()
     subprocess.run(["make", "-s", "readme", f"BIN={bin}"], cwd=copy, check=True, capture_output=True)
     assert same(copy, "README.md") == [], "run make readme and commit the result"
+
+
+def test_the_front_page_has_the_numbers_of_today(tmp_path):
+    index = root/"nbs"/"index.ipynb"
+    papermill.execute_notebook(index, tmp_path/"index.ipynb", cwd=index.parent, engine_name="here", progress_bar=False)
+    def told(path):
+        outputs = [o for c in json.loads(path.read_text())["cells"] for o in c.get("outputs", [])]
+        return ["".join(o["data"]["text/markdown"]) for o in outputs if "text/markdown" in o.get("data", {})]
+    assert told(tmp_path/"index.ipynb") == told(index), "run index.ipynb and commit the result"

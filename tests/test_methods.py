@@ -8,7 +8,7 @@ from adq.cli import main
 from adq.difficulty import probe_margin
 from adq.methods import methods
 from adq.pipeline import compress
-from adq.report import open_set
+from adq.report import hardest, open_set
 from adq.sources import load_images
 from adq.store import load
 from adq.train import compare
@@ -33,7 +33,9 @@ def test_a_set_by_difficulty_is_stored_and_opened(ccs, digits):
         expected = own[np.argsort(opened.difficulty[own], kind="stable")][len(own) - int(0.2*len(own)):]
         assert set(left_out) & set(own) == set(expected)
     assert not np.isin(load(ccs).indices, left_out).any()
-    assert "coverage-centric selection" in (ccs/"README.md").read_text()
+    card = (ccs/"README.md").read_text()
+    assert "CCS ([Zheng et al., ICLR 2023](https://arxiv.org/abs/2210.15809))" in card
+    assert "| left out of each class, the hardest | 20 % |" in card
     assert about["settings"]["leave_out"] == 0.2 and about["settings"]["dynamics"] == "convnet7_narrow/self:2"
 
 
@@ -49,7 +51,11 @@ def test_a_report_shows_the_hardest(ccs, tmp_path, pages_here):
     out = tmp_path/"report.html"
     assert main(["report", str(ccs), "--out", str(out)]) == 0
     text = out.read_text()
-    assert "The hardest, by the label they have" in text and "Images over difficulty" in text
+    opened = open_set(ccs)
+    worst = hardest(opened.difficulty, opened.images.labels, np.flatnonzero(opened.bins == 10))
+    assert len(worst) == 10 and not np.isin(np.concatenate(worst), opened.kept.indices).any()
+    for part in worst: assert f"{opened.images.labels[part[0]]}: {', '.join(map(str, part))}</figcaption>" in text
+    assert "Images over difficulty" in text
 
 
 def test_a_missing_package_is_told_before_any_work(capsys, monkeypatch, tmp_path):

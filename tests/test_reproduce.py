@@ -184,7 +184,7 @@ def test_a_failing_cell_is_told_and_kept(tmp_path, capsys):
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_kill_loses_and_doubles_no_row(tmp_path, jobs):
-    count, store = 12, tmp_path/"runs.jsonl"
+    count, store = 8, tmp_path/"runs.jsonl"
     program = script.format(count=count, folder=str(tmp_path), jobs=jobs)
     process = subprocess.Popen([sys.executable, "-c", program])
     while not (store.exists() and store.read_bytes().count(b"\n") >= 2):
