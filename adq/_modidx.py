@@ -920,7 +920,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                            'adq.train.Trained.accuracy': ('evidence/train.html#trained.accuracy', 'adq/train.py'),
                            'adq.train.Trained.images_per_second': ('evidence/train.html#trained.images_per_second', 'adq/train.py'),
                            'adq.train._check_comparison': ('evidence/train.html#_check_comparison', 'adq/train.py'),
-                           'adq.train._check_dropping': ('evidence/train.html#_check_dropping', 'adq/train.py'),
                            'adq.train._check_training': ('evidence/train.html#_check_training', 'adq/train.py'),
                            'adq.train._redraw': ('evidence/train.html#_redraw', 'adq/train.py'),
                            'adq.train.compare': ('evidence/train.html#compare', 'adq/train.py'),

@@ -44,8 +44,8 @@ terms, which `adq` does not know. Put `license:` into the header of this page, a
 
 {figure}`compressed.json` has all settings, scores and quotas, and the checksum of each shard.
 
-For accuracy, and where there are labels, the method to try is `ccs`, or `ccs-probe`, which trains no network. What \
-choosing was worth, in accuracy: {measured}.
+For accuracy, and where there are labels, the method to try is `ccs`, which watches a training of a small network, or \
+with a pretrained extractor `ccs-probe`, which trains no network. What choosing was worth, in accuracy: {measured}.
 
 ## Columns
 

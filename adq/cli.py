@@ -607,6 +607,8 @@ def _tell_how(args, how):
     "What the methods and the training had in common."
     compressing, training = how["compressing"], how["training"]
     text = f"extractor {compressing['extractor']}, α = {compressing['alpha']}, {compressing['n_bins']} bins"
+    is_watching = any("dynamics" in methods[m].needs for m in args.methods if m in methods)
+    if is_watching: text += f", watched {compressing['dynamics']}"
     text += f"; {training['model']}, {training['epochs']} epochs"
     if "adq+drop" not in args.methods: return text
     return f"{text}; adq+drop keeps {how['patch_keep']:.0%} of the patches, filled by {how['reconstruct']}"

@@ -50,7 +50,8 @@ def watched_network(
     "The network whose training is watched. Raises `ValueError` for one that is not trained on the images."
     spec = Extractor.parse(network)
     if not re.fullmatch(r"self:[1-9]\d*", spec.weights):
-        raise ValueError(f"dynamics '{network}' is not trained on the images; expected for example convnet7/self:12")
+        raise ValueError(f"dynamics '{network}' is not trained on the images; "
+                         "expected for example convnet7_narrow/self:12")
     return spec, int(spec.weights[5:])
 
 def _notes(labels, device):
@@ -64,13 +65,13 @@ def _notes(labels, device):
 
 # %% ../nbs/method/05a_difficulty.ipynb #5a0c4d04
 def training_dynamics(
-    images,                     # `ImageData`
-    network="convnet7/self:12", # name/self:E@size: the network that is trained, for E epochs
+    images,           # `ImageData`
+    network="convnet7_narrow/self:12", # name/self:E@size: the network that is trained, for E epochs
     *,
     batch_size=128,
-    lr=0.2,                     # peak learning rate
+    lr=0.2,           # peak learning rate
     weight_decay=1e-3,
-    flip=True,                  # mirror images at random
+    flip=True,        # mirror images at random
     seed=0,
     device="auto",
     progress=False,

@@ -67,7 +67,7 @@ class Request:
     def __init__(self, images, keep, alpha, n_bins, patch_keep, extractor, method, seed, *, # as `compress` tells
         cell=None,                   # side of the patches in pixels; None = `adq.reconstruction.cell_side`
         leave_out=None,              # share of each class, the hardest, that is left out; None = `leave_out_share`
-        dynamics="convnet7/self:12", # name/self:E@size: the network whose training is watched, where one is
+        dynamics="convnet7_narrow/self:12", # name/self:E@size: the network whose training is watched, where one is
         patch=32,                    # patch side L of the texture level, in pixels
         temperature=0.07,            # τ of the diversity score
         flip=True, compile=False,    # of the extractor's training of itself: mirror images; let torch compile it
@@ -142,7 +142,6 @@ def _check(asked):
     _check_arrays(n, asked.features, representativeness=asked.representativeness, diversity=asked.diversity)
     if images is not None: asked.labels = images.labels
     elif asked.labels is not None: asked.labels = as_labels(asked.labels, n)
-    if "dynamics" in methods[asked.method].needs: watched_network(asked.dynamics)
     counts = np.array([n]) if asked.labels is None else np.unique(asked.labels, return_counts=True)[1]
     if images is not None and len(counts) < 2:
         raise ValueError(f"images has one class only, '{images.classes[asked.labels[0]]}'; expected at least 2")
@@ -156,7 +155,9 @@ def _check_steps(asked, counts):
     "Raises `ValueError` for an extractor, cell, number of bins, patch or temperature that will not do."
     method, images, patches = methods[asked.method], asked.images, asked.patch_keep < 1
     if patches: check_dropping(images, asked.extractor, asked.cell)
-    if images is not None and (patches or "features" in method.needs): Extractor.parse(asked.extractor)
+    if images is not None:
+        if patches or "features" in method.needs: input_size(asked.extractor, images)
+        if "dynamics" in method.needs: input_size(watched_network(asked.dynamics)[0], images)
     check_whole("n_bins", asked.n_bins, 1)
     if method.bins != "similarity": return
     check_whole("patch", asked.patch, 2)

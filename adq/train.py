@@ -15,7 +15,8 @@ from scipy import stats
 from .networks import Network, accuracy, check_network, check_recipe, fit, untrained_network
 from .methods import methods as known
 from .reconstruction import check_cell, check_reconstructor
-from .pipeline import check_draw, check_dropping, compress
+from .pipeline import compress
+from .request import Request
 from .settings import check_choice, check_whole, pick_device
 from .store import fill
 
@@ -91,18 +92,16 @@ def train(
 # %% ../nbs/evidence/01_train.ipynb #c3209d64
 compared = *known, "adq+drop", "full"
 
-def _check_dropping(images, keep, patch_keep, reconstruct, compressing):
-    if patch_keep == 1: raise ValueError("patch_keep is 1, with which adq+drop drops nothing; expected a share below 1")
-    check_reconstructor(reconstruct, images)
-    check_draw(len(images), keep, patch_keep, compressing.get("alpha", 0.6), 0)
-    check_dropping(images, compressing.get("extractor", "resnet18/self:10"), compressing.get("cell"))
-
 def _check_comparison(images, test, keep, methods, patch_keep, reconstruct, seeds, compressing, training):
     for method in methods or [""]: check_choice("method", method, compared)
     check_whole("seeds", seeds, 1)
     _check_training(images, test, **training)
-    if {*methods} != {"full"}: check_draw(len(images), keep, 1, compressing.get("alpha", 0.6), 0)
-    if "adq+drop" in methods: _check_dropping(images, keep, patch_keep, reconstruct, compressing)
+    asked = dict(alpha=0.6, n_bins=10, extractor="resnet18/self:10", seed=0) | compressing # defaults of `compress`
+    for method in {*methods} - {"adq+drop", "full"}: Request(images, keep, patch_keep=1.0, method=method, **asked)
+    if "adq+drop" not in methods: return
+    if patch_keep == 1: raise ValueError("patch_keep is 1, with which adq+drop drops nothing; expected a share below 1")
+    check_reconstructor(reconstruct, images)
+    Request(images, keep, patch_keep=patch_keep, method="adq", **asked)
 
 def _redraw(method, base, patch_keep):
     "Draw anew from the bins of ADQ or DQ: the `Compressed`, and the seconds of what the method needs."

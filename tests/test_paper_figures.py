@@ -26,12 +26,15 @@ def test_benchmark(tmp_path):
 @pytest.mark.parametrize("folder, name", stored)
 def test_stored_tables_are_those_of_the_stored_rows(tmp_path, folder, name):
     "Byte for byte."
-    shutil.copy(pages/folder/"runs.jsonl", tmp_path)
-    asked = dict(profile=folder, out_dir=str(tmp_path), changes=dict(source="../shared/data/cifar10"),
-                 data=copy, stored=True)
+    out, fashion = tmp_path/folder, pages/"fashion" # of which selections shows the rows, too
+    out.mkdir()
+    shutil.copy(pages/folder/"runs.jsonl", out)
+    if fashion.exists(): shutil.copytree(fashion, tmp_path/"fashion")
+    asked = dict(profile=folder, out_dir=str(out), changes=dict(source="../shared/data/cifar10"), data=copy,
+                 stored=True)
     papermill.execute_notebook(pages/f"{name}.ipynb", tmp_path/"page.ipynb", asked, engine_name="here",
                                progress_bar=False)
-    tables = [p for p in tmp_path.iterdir() if p.suffix in (".csv", ".md", ".tex", ".txt")]
+    tables = [p for p in out.iterdir() if p.suffix in (".csv", ".md", ".tex", ".txt")]
     assert tables and [p.name for p in tables if p.read_bytes() != (pages/folder/p.name).read_bytes()] == []
     assert printed(tmp_path/"page.ipynb") == printed(pages/folder/f"{name}.ipynb")
 
