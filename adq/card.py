@@ -103,7 +103,7 @@ def _rows_chosen(manifest):
     if method.bins in ("similarity", "difficulty"):
         rows["bins" + " of difficulty"*(method.bins == "difficulty")] = made["n_bins"]
         rows["images from each bin"] = ", ".join(map(str, manifest.quotas[:made["n_bins"]]))
-    if method.bins == "difficulty": rows["left out of each class, the hardest"] = _percent(made["leave_out"])
+    if made.get("leave_out") is not None: rows["left out of each class, the hardest"] = _percent(made["leave_out"])
     if made["method"] == "adq":
         rows |= {"α, weight of importance": made["alpha"], "patch of the texture level": f"{made['patch']} pixels",
                  "τ, temperature of the diversity score": made["temperature"]}
@@ -124,8 +124,7 @@ _size_categories = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "
 def _chosen_by(name):
     "A method and its source, in words."
     method = methods[name]
-    if not method.link: return "drawing at random"
-    return f"{method.title} ([{method.source}](https://{method.link}))"
+    return method.name + (f" ([{method.source}](https://{method.link}))" if method.link else "")
 
 def _header(manifest, name, num_bytes):
     "The card's YAML: what the hub and `datasets` read."

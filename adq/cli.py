@@ -390,7 +390,8 @@ def _tell_set(folder, manifest, verified):
         if made["method"] == "adq": lines.append(f"α         {made['alpha']}")
         if "features" in method.needs: lines.append(f"extractor {made['extractor']}")
         if "dynamics" in method.needs: lines.append(f"watched   {made['dynamics']}")
-        if method.bins == "difficulty": lines.append(f"left out  {made['leave_out']:.0%} of each class, the hardest")
+        out = made.get("leave_out")
+        if out is not None: lines.append(f"left out  {100*out:.3g} % of each class, the hardest")
     whole = "every checksum matches" if verified else "all there in full; --verify compares checksums"
     versions = ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
     lines += [f"stored    {_tell_bytes(manifest)}", f"shards    {len(manifest.shards)}, {whole}",
@@ -541,6 +542,11 @@ _add_command("train", run_train, _add_train_words, "Train on a compressed set, o
              "  torchrun --nproc-per-node 8 --no-python adq train imagenet --indices small")
 
 # %% ../nbs/evidence/08_cli.ipynb #16c0001b
+def _first_of(rows):
+    "The method that the others are compared with; None for one alone."
+    names = list(dict.fromkeys(row["method"] for row in rows))
+    return names[0] if len(names) > 1 else None
+
 def save_comparison(
     rows,        # of runs, as `adq.train.compare` returns them
     first,       # `Compressed`, the set of seed 0 by ADQ; or None
@@ -553,7 +559,7 @@ def save_comparison(
     from adq.train import summarise
     with new_folder(out, force) as folder:
         (folder/"comparison.json").write_text(strict_json(dict(made, rows=rows)), encoding="utf-8")
-        summarise(rows, over=rows[0]["method"]).reset_index().to_csv(folder/"comparison.csv", index=False)
+        summarise(rows, over=_first_of(rows)).reset_index().to_csv(folder/"comparison.csv", index=False)
         if first: first.save(folder/"adq")
 
 
@@ -562,7 +568,8 @@ def _add_compare_words(p):
     _add_source_words(p)
     p.add_argument("--methods", nargs="+", default=["random", "dq", "adq", "full"], metavar="METHOD",
                    choices=[*methods, "adq+drop", "full"],
-                   help="those of adq compress, adq+drop, full (default: random, dq, adq, full)")
+                   help="those of adq compress, adq+drop, full; the first is what the others\n"
+                        "are compared with (default: random, dq, adq, full)")
     p.add_argument("--patch-keep", type=_real, metavar="SHARE", help="share of the patches that adq+drop keeps")
     p.add_argument("--reconstruct", metavar="HOW", help="how adq+drop fills the others: mean, blur, self:EPOCHS, …")
     p.add_argument("--seeds", type=_whole, help="number of repetitions")
@@ -594,7 +601,7 @@ def _compare(args, settings):
                keep=_keep(args, settings), patch_keep=patch_keep, reconstruct=reconstruct, seeds=settings.seeds)
     rows, first = compare(images, test, methods=args.methods, device=args.device, report=_tell_run,
                           **how | dict(training=how["training"] | {"size": settings.size or None}))
-    table = summarise(rows, over=rows[0]["method"]).reset_index()
+    table = summarise(rows, over=_first_of(rows)).reset_index()
     if args.out:
         save_comparison(rows, first, args.out, force=args.force, source=images.source, split=images.split, **how)
     printed = table.to_string(index=False, na_rep="")
@@ -609,6 +616,7 @@ def _tell_how(args, how):
     text = f"extractor {compressing['extractor']}, α = {compressing['alpha']}, {compressing['n_bins']} bins"
     is_watching = any("dynamics" in methods[m].needs for m in args.methods if m in methods)
     if is_watching: text += f", watched {compressing['dynamics']}"
+    if compressing["leave_out"] is not None: text += f", {100*compressing['leave_out']:.3g} % left out by ccs"
     text += f"; {training['model']}, {training['epochs']} epochs"
     if "adq+drop" not in args.methods: return text
     return f"{text}; adq+drop keeps {how['patch_keep']:.0%} of the patches, filled by {how['reconstruct']}"

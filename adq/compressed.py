@@ -23,7 +23,7 @@ from .look import colours, look
 from .methods import methods
 from .networks import Network
 from .patches import drop_patches, fit_classifier, rank_patches
-from .request import check_draw, check_dropping
+from .request import check_draw, check_dropping, check_leave_out
 from .sampling import even_quotas
 from .selections import draw, image_share, method_bins
 from .stages import timed
@@ -127,6 +127,7 @@ def changed_settings(
     settings = chosen.settings | {k: v.item() if hasattr(v, "item") else v for k, v in changes.items()}
     if why := _why_not(chosen, changes, settings): raise ValueError(why)
     check_draw(len(chosen), *(settings[k] for k in ("keep", "patch_keep", "alpha", "seed")))
+    check_leave_out(settings.get("leave_out"), image_share(settings["keep"], settings["patch_keep"]))
     if settings["patch_keep"] < 1: check_dropping(chosen.images, settings["extractor"], settings["cell"])
     return settings
 

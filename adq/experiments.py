@@ -6,7 +6,7 @@
 __all__ = ['results_version', 'added', 'other_draw', 'best', 'page_runs', 'Experiment', 'experiment', 'with_wrong_labels', 'run',
            'read_rows', 'append_row', 'processor', 'as_table', 'find_rows', 'collect', 'sweep', 'differences', 'paired',
            'seconds_of', 'doses', 'primary_endpoints', 'evidence', 'table1', 'table2', 'table3', 'figure2', 'figure4',
-           'figure5', 'figure6', 'readings', 'bin_value', 'controls', 'watchings', 'selections', 'imagenet_store',
+           'figure5', 'figure6', 'readings', 'bin_value', 'controls', 'watchings', 'selections', 'store_beside',
            'imagenet_rows', 'value_class', 'by_value']
 
 # %% ../nbs/evidence/03_experiments.ipynb #9106bbc4
@@ -771,12 +771,13 @@ def selections(s)->list:
         for way in watchings(s): runs += _by_seed(s, ("ccs",), first, s.seeds, model=model, **way)
     return runs + _by_seed(s, every, s.selection_keep, s.seeds)
 
-def imagenet_store(
+def store_beside(
     out,            # folder of a page
-    given="",       # folder of the store; empty: the folder imagenet beside `out`
-)->Path:
-    "Where the store of a run on ImageNet is looked for."
-    return Path(given) if given else Path(out).resolve().parent/"imagenet"
+    name,           # imagenet, or fashion
+    given="",       # folder of the store; empty: the folder of that name beside `out`
+)->Path:            # `out` itself, which holds no other images, where it has that name
+    "Where the store of runs on other images is looked for."
+    return Path(given) if given else Path(out).resolve().parent/name
 
 def imagenet_rows(
     folder,         # store of a run on ImageNet, by whatever settings

@@ -57,7 +57,7 @@ def input_size(
     if spec.pretrained:
         return timm.get_pretrained_cfg(spec.name.removesuffix("_narrow")).input_size[-1]
     if images.in_memory: return min(images.shape[1:]) # the shorter side, whichever that is
-    raise ValueError(f"extractor '{spec}' trains on images of different sizes; expected an input size, as {spec}@128")
+    raise ValueError(f"network '{spec}' trains on images of different sizes; expected an input size, as {spec}@128")
 
 def _trained_once(network, train, file):
     "The network with the weights in the file, which `train` makes where it is not there."

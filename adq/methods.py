@@ -12,6 +12,7 @@ from dataclasses import dataclass
 class Method:
     "A selection."
     title: str           # in tables and pictures
+    name: str            # in a sentence
     bins: str            # what its bins are made of: "everything", "similarity", "difficulty" or "order"
     needs: tuple         # of "features", "views" (features of a second view, and texture), "probe", "dynamics", "peers"
     cost: str            # of selecting, beside reading the images
@@ -21,27 +22,31 @@ class Method:
 
 _features, _training, _arxiv = "features of all images", "a training of a small network on all images", "arxiv.org/abs/"
 methods = {
-    "adq": Method("ADQ", "similarity", ("features", "views"), f"{_features}, twice", "Li et al., AAAI 2025",
-                  f"{_arxiv}2412.16895"),
-    "dq": Method("DQ", "similarity", ("features",), _features, "Zhou et al., ICCV 2023", f"{_arxiv}2308.10524"),
-    "random": Method("random", "everything", (), "nothing", "the same number from every class"),
-    "ccs": Method("CCS", "difficulty", ("dynamics",), _training, "Zheng et al., ICLR 2023", f"{_arxiv}2210.15809",
-                  labels=True),
-    "ccs-probe": Method("CCS, probe", "difficulty", ("features", "probe"), f"{_features} and a linear probe",
-                        "Zheng et al., ICLR 2023, with a probe", f"{_arxiv}2210.15809", labels=True),
-    "graphcut": Method("GraphCut", "order", ("features",), _features, "Iyer et al., ALT 2021", f"{_arxiv}2006.15412"),
-    "herding": Method("herding", "order", ("features",), _features, "Welling, ICML 2009",
-                      "doi.org/10.1145/1553374.1553517"),
-    "k-center": Method("k-center", "order", ("features",), _features, "Sener and Savarese, ICLR 2018",
-                       f"{_arxiv}1708.00489"),
-    "facility-location": Method("facility location", "order", ("features", "peers"), _features,
-                                "Mirzasoleiman et al., NeurIPS 2013", f"{_arxiv}1411.0541"),
-    "el2n": Method("EL2N", "order", ("dynamics",), _training, "Paul et al., NeurIPS 2021", f"{_arxiv}2107.07075",
-                   labels=True),
-    "forgetting": Method("forgetting", "order", ("dynamics",), _training, "Toneva et al., ICLR 2019",
-                         f"{_arxiv}1812.05159", labels=True),
-    "dual": Method("DUAL", "order", ("dynamics",), _training, "Cho et al., ICML 2025", f"{_arxiv}2502.06905",
-                   labels=True)}
+    "adq": Method("ADQ", "Adaptive Dataset Quantization", "similarity", ("features", "views"),
+                  f"{_features}, twice", "Li et al., AAAI 2025", f"{_arxiv}2412.16895"),
+    "dq": Method("DQ", "Dataset Quantization", "similarity", ("features",),
+                 _features, "Zhou et al., ICCV 2023", f"{_arxiv}2308.10524"),
+    "random": Method("random", "drawing at random", "everything", (),
+                     "nothing", "the same number from every class"),
+    "ccs": Method("CCS", "coverage-centric selection", "difficulty", ("dynamics",),
+                  _training, "Zheng et al., ICLR 2023", f"{_arxiv}2210.15809", labels=True),
+    "ccs-probe": Method("CCS, probe", "coverage-centric selection by a probe", "difficulty", ("features", "probe"),
+                        f"{_features} and a linear probe", "Zheng et al., ICLR 2023", f"{_arxiv}2210.15809",
+                        labels=True),
+    "graphcut": Method("GraphCut", "one-time GraphCut", "order", ("features",),
+                       _features, "Iyer et al., ALT 2021", f"{_arxiv}2006.15412"),
+    "herding": Method("herding", "herding", "order", ("features",),
+                      _features, "Welling, ICML 2009", "doi.org/10.1145/1553374.1553517"),
+    "k-center": Method("k-center", "greedy k-center", "order", ("features",),
+                       _features, "Sener and Savarese, ICLR 2018", f"{_arxiv}1708.00489"),
+    "facility-location": Method("facility location", "facility location", "order", ("features", "peers"),
+                                _features, "Mirzasoleiman et al., NeurIPS 2013", f"{_arxiv}1411.0541"),
+    "el2n": Method("EL2N", "the error of early epochs", "order", ("dynamics",),
+                   _training, "Paul et al., NeurIPS 2021", f"{_arxiv}2107.07075", labels=True),
+    "forgetting": Method("forgetting", "forgetting events", "order", ("dynamics",),
+                         _training, "Toneva et al., ICLR 2019", f"{_arxiv}1812.05159", labels=True),
+    "dual": Method("DUAL", "difficulty and uncertainty", "order", ("dynamics",),
+                   _training, "Cho et al., ICML 2025", f"{_arxiv}2502.06905", labels=True)}
 
 # %% ../nbs/foundations/09_methods.ipynb #3f51c0ab
 measured = ("10 % of CIFAR-10, convnet7_narrow: random (two) 67.4 %, dq +0.3 ± 0.4, ccs-probe +0.7 ± 0.4, "

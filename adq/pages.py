@@ -15,7 +15,7 @@ from jinja2 import Environment
 
 from .claims import words
 from .execute import execute_page, import_for_pages, import_papermill, page_names, page_parameters, page_path
-from .experiments import by_value, find_rows, imagenet_store, page_runs, read_rows, sweep
+from .experiments import by_value, find_rows, page_runs, read_rows, store_beside, sweep
 from .folders import write_aside
 from .settings import (Settings, check_choice, check_positive, check_whole, load_settings, package_folder,
                           pick_device, setting_names)
@@ -236,8 +236,8 @@ def _shown_rows(name, asked):
     if name in ("evidence", "bin_value", "table2"): rows = read_rows(asked.out)
     else: rows = find_rows(_runs_of(name, asked.settings), asked.out, asked.settings, asked.data_root)
     own, given = _own_parameters(name), asked.changes
-    if "imagenet" in own: rows += read_rows(imagenet_store(asked.out, given.get("imagenet", "")))
-    if "elsewhere" in own and given.get("elsewhere"): rows += read_rows(given["elsewhere"])
+    for parameter, name in ("imagenet", "imagenet"), ("elsewhere", "fashion"):
+        if parameter in own: rows += read_rows(store_beside(asked.out, name, given.get(parameter, "")))
     return rows
 
 def _made_of(name, asked):

@@ -251,8 +251,8 @@ def hardest(
     difficulty, # float (N,): higher is harder
     labels,     # int (N,)
     among,      # int (n,): the images to look at, such as those that were left out
-    classes=12, # of these, those whose hardest image is the hardest
-    each=8,     # images
+    classes=12, # at most so many, those with the hardest image first
+    each=8,     # images of a class, at most
 )->list:        # int arrays, one for each class, in falling order of difficulty
     "The hardest images of some classes."
     order = among[np.argsort(-difficulty[among], kind="stable")]

@@ -103,8 +103,8 @@ class Settings:
     wrong_labels: float  # share of wrong labels that are put in, to see which methods bear them
     second_model: str    # network on which the best methods are compared again, by the recipe of the first
     second_extractor: str # of figure 2, to see what of the scores is the extractor's
-    second_dynamics: str # another network to watch,
-    second_leave_out: float # and a share to leave out in place of the rule's: what coverage-centric selection hangs on
+    second_dynamics: str # another network to watch: whose judgement of difficulty is the better one
+    second_leave_out: float # share of the hardest that is left out in place of the rule's
     other_seeds: int     # of distribution matching, all of the data, and figures 4 to 6
     points: int          # of the accuracy curve of a run, evenly spaced over its epochs
     compile: bool        # let torch compile the trained networks
@@ -137,7 +137,9 @@ def _check_settings(s):
         for share in getattr(s, name): check_share(name, share)
     for share in s.alpha, *s.alphas: check_share("alpha", share, zero=True)
     check_share("trajectory", s.trajectory)
-    for name in "drop", "wrong_labels", "second_leave_out": check_share(name, getattr(s, name), zero=True)
+    for name in "drop", "wrong_labels": check_share(name, getattr(s, name), zero=True)
+    if not 0 <= s.second_leave_out < 1:
+        raise ValueError(f"second_leave_out is {s.second_leave_out}; expected a share in [0, 1)")
     for name in "weight_decay", "other_weight_decay":
         value = getattr(s, name)
         if not 0 <= value < math.inf: raise ValueError(f"{name} is {value}; expected a finite number of at least 0")

@@ -96,12 +96,13 @@ def _check_comparison(images, test, keep, methods, patch_keep, reconstruct, seed
     for method in methods or [""]: check_choice("method", method, compared)
     check_whole("seeds", seeds, 1)
     _check_training(images, test, **training)
-    asked = dict(alpha=0.6, n_bins=10, extractor="resnet18/self:10", seed=0) | compressing # defaults of `compress`
-    for method in {*methods} - {"adq+drop", "full"}: Request(images, keep, patch_keep=1.0, method=method, **asked)
+    asked = compress.__kwdefaults__ | compressing
+    for method in methods:
+        if method in known: Request(images, keep, **asked | dict(method=method, patch_keep=1.0))
     if "adq+drop" not in methods: return
     if patch_keep == 1: raise ValueError("patch_keep is 1, with which adq+drop drops nothing; expected a share below 1")
     check_reconstructor(reconstruct, images)
-    Request(images, keep, patch_keep=patch_keep, method="adq", **asked)
+    Request(images, keep, **asked | dict(method="adq", patch_keep=patch_keep))
 
 def _redraw(method, base, patch_keep):
     "Draw anew from the bins of ADQ or DQ: the `Compressed`, and the seconds of what the method needs."
@@ -181,5 +182,5 @@ def summarise(
         wide = 100*rows.pivot(index="seed", columns=by, values="accuracy")
         apart = wide.drop(columns=over).sub(wide[over], axis=0)
         table.insert(4, f"over {over}", apart.mean())
-        table.insert(5, f"over {over} ± 95 %", apart.apply(interval))
+        table.insert(5, f"over {over} ± 95 %", apart.apply(lambda points: interval(points.dropna())))
     return table.round(2)

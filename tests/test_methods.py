@@ -34,7 +34,7 @@ def test_a_set_by_difficulty_is_stored_and_opened(ccs, digits):
         assert set(left_out) & set(own) == set(expected)
     assert not np.isin(load(ccs).indices, left_out).any()
     card = (ccs/"README.md").read_text()
-    assert "CCS ([Zheng et al., ICLR 2023](https://arxiv.org/abs/2210.15809))" in card
+    assert "coverage-centric selection ([Zheng et al., ICLR 2023](https://arxiv.org/abs/2210.15809))" in card
     assert "| left out of each class, the hardest | 20 % |" in card
     assert about["settings"]["leave_out"] == 0.2 and about["settings"]["dynamics"] == "convnet7_narrow/self:2"
 
@@ -54,7 +54,8 @@ def test_a_report_shows_the_hardest(ccs, tmp_path, pages_here):
     opened = open_set(ccs)
     worst = hardest(opened.difficulty, opened.images.labels, np.flatnonzero(opened.bins == 10))
     assert len(worst) == 10 and not np.isin(np.concatenate(worst), opened.kept.indices).any()
-    for part in worst: assert f"{opened.images.labels[part[0]]}: {', '.join(map(str, part))}</figcaption>" in text
+    for part in worst:
+        assert f"{opened.images.labels[part[0]]}: {', '.join(map(str, part))}; 0 kept</figcaption>" in text
     assert "Images over difficulty" in text
 
 
