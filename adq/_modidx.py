@@ -316,7 +316,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'adq.experiments._in_processes': ('evidence/experiments.html#_in_processes', 'adq/experiments.py'),
                                  'adq.experiments._known_weights': ('evidence/experiments.html#_known_weights', 'adq/experiments.py'),
                                  'adq.experiments._learnt': ('evidence/experiments.html#_learnt', 'adq/experiments.py'),
-                                 'adq.experiments._left_out': ('evidence/experiments.html#_left_out', 'adq/experiments.py'),
                                  'adq.experiments._made_on': ('evidence/experiments.html#_made_on', 'adq/experiments.py'),
                                  'adq.experiments._masks': ('evidence/experiments.html#_masks', 'adq/experiments.py'),
                                  'adq.experiments._once': ('evidence/experiments.html#_once', 'adq/experiments.py'),

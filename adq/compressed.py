@@ -193,8 +193,9 @@ def _told(self, command):
     "What compressed.json tells, beside what the images themselves do."
     scores = {k: [None if np.isnan(v) else v for v in getattr(self, k).tolist()] for k in ("rs", "ds", "importance")}
     settings = self.settings | dict(fingerprint=self.images.fingerprint())
-    if settings.get("leave_out", 0) is None: # by the rule: what that came to
-        settings["leave_out"] = leave_out_share(image_share(settings["keep"], settings["patch_keep"]))
+    if "leave_out" in settings: # by the rule: what that came to
+        share = image_share(settings["keep"], settings["patch_keep"])
+        settings["leave_out"] = leave_out_share(share, settings["leave_out"])
     return dict(settings=settings, images=len(self), **scores, quotas=self.quotas.tolist(), seconds=self.seconds,
                 command=command, bytes=dict(source=self.images.nbytes))
 

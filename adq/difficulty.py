@@ -165,10 +165,12 @@ def probe_margin(
 
 # %% ../nbs/method/05a_difficulty.ipynb #5d6dde7a
 def leave_out_share(
-    keep, # share of the images that is sampled
-)->float: # share of each class
+    keep,       # share of the images that is sampled
+    given=None, # share that was asked for; None = by the rule
+)->float:       # share of each class
     "How many of the hardest images are left out: 30 % up to a tenth, none from a half on, on a line between."
     check_share("keep", keep)
+    if given is not None: return given
     return round(0.3*min(1.0, max(0.0, (0.5 - keep)/0.4)), 4)
 
 # %% ../nbs/method/05a_difficulty.ipynb #5a0c4d07

@@ -278,11 +278,10 @@ def _quotas(e, scored, share):
     return quotas(0*named, sizes, share, 0) + named*int(added*sizes.sum())
 
 # %% ../nbs/evidence/03_experiments.ipynb #b2a16677
-def _left_out(e, share): return leave_out_share(share) if e.leave_out is None else e.leave_out
-
 def _dq_kept(e, labels, share, seed, given):
     "DQ's bins without the hardest."
-    _, *hardest = score_bins(hard_margin(given["dynamics"]), labels, 1, _left_out(e, share)) # none from a half on
+    out = leave_out_share(share, e.leave_out) # none from a half on
+    _, *hardest = score_bins(hard_margin(given["dynamics"]), labels, 1, out)
     bins = [b[~np.isin(b, hardest)] for b in given["bins"]]
     pools = bins + hardest
     counts = class_quotas(pools, labels, share, np.arange(len(pools)) < len(bins))
@@ -290,7 +289,7 @@ def _dq_kept(e, labels, share, seed, given):
 
 def _adq_ccs(e, images, share, seed, given, device):
     "Quotas of bins of difficulty by ADQ's scores."
-    bins = score_bins(hard_margin(given["dynamics"]), images.labels, e.n_bins, _left_out(e, share))
+    bins = score_bins(hard_margin(given["dynamics"]), images.labels, e.n_bins, leave_out_share(share, e.leave_out))
     rated = [n for n, b in enumerate(bins[:e.n_bins]) if len(b) > 1]
     found = importance(*_score_anew(e, [bins[n] for n in rated], images, device))
     weight = np.zeros(len(bins))

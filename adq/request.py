@@ -96,6 +96,24 @@ class Request:
         store_attr()
         _check(self)
 
+# %% ../nbs/method/06a_request.ipynb #c9826e14
+@patch(as_prop=True)
+def encoding(self:Request)->dict: # returns, dtype, device, progress
+    "Options of `adq.features.extract_features`."
+    returns = "pooled" if self.method == "adq" and self.diversity is None else "embedding"
+    return dict(returns=returns, dtype=self.dtype, device=self.device, progress=self.progress)
+
+@patch(as_prop=True)
+def encodes(self:Request)->bool: # False where features and scores are given, or none are needed
+    "Whether the extractor is to give features."
+    needed = self.images is not None and "features" in methods[self.method].needs
+    return needed and (self.features is None or self.encoding["returns"] == "pooled")
+
+@patch(as_prop=True)
+def has_extractor(self:Request)->bool: # for features, or to rank patches
+    "Whether there is an extractor at all."
+    return self.encodes or self.patch_keep < 1
+
 # %% ../nbs/method/06a_request.ipynb #601d0981
 def _check_enough(asked):
     "Raises `ValueError` where there is too little to choose by, or too much."
@@ -166,10 +184,8 @@ def _check_steps(asked, counts):
     "Raises `ValueError` for an extractor, cell, number of bins, patch or temperature that will not do."
     method, images, patches = methods[asked.method], asked.images, asked.patch_keep < 1
     if patches: check_dropping(images, asked.extractor, asked.cell)
-    is_encoding = asked.features is None or asked.method == "adq" and asked.diversity is None # not all of it is given
-    if images is not None and (patches or "features" in method.needs):
-        Extractor.parse(asked.extractor)
-        if patches or is_encoding: input_size(asked.extractor, images)
+    if images is not None and (patches or "features" in method.needs): Extractor.parse(asked.extractor)
+    if asked.has_extractor: input_size(asked.extractor, images)
     if "dynamics" in method.needs: input_size(watched_network(asked.dynamics)[0], images)
     check_whole("n_bins", asked.n_bins, 1)
     if method.bins != "similarity": return
@@ -190,24 +206,6 @@ def settings(self:Request)->dict: # of numbers and texts, for compressed.json
     if "dynamics" in methods[self.method].needs: settings["dynamics"] = str(self.dynamics)
     if self.images is None: return settings
     return settings | dict(source=self.images.source, split=self.images.split, columns=self.images.columns)
-
-@patch(as_prop=True)
-def encoding(self:Request)->dict: # returns, dtype, device, progress
-    "Options of `adq.features.extract_features`."
-    returns = "pooled" if self.method == "adq" and self.diversity is None else "embedding"
-    return dict(returns=returns, dtype=self.dtype, device=self.device, progress=self.progress)
-
-# %% ../nbs/method/06a_request.ipynb #c9826e14
-@patch(as_prop=True)
-def encodes(self:Request)->bool: # False where features and scores are given, or none are needed
-    "Whether the extractor is to give features."
-    needed = self.images is not None and "features" in methods[self.method].needs
-    return needed and (self.features is None or self.encoding["returns"] == "pooled")
-
-@patch(as_prop=True)
-def has_extractor(self:Request)->bool: # for features, or to rank patches
-    "Whether there is an extractor at all."
-    return self.encodes or self.patch_keep < 1
 
 # %% ../nbs/method/06a_request.ipynb #c9826e15
 @patch

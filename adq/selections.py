@@ -65,7 +65,7 @@ def method_bins(
     kind, n = methods[method].bins, len(labels if labels is not None else embedding)
     if kind == "everything": return [np.arange(n)]
     if kind == "difficulty":
-        return score_bins(difficulty, labels, n_bins, leave_out_share(share) if leave_out is None else leave_out)
+        return score_bins(difficulty, labels, n_bins, leave_out_share(share, leave_out))
     first = _ordered(method, labels, share, difficulty, dynamics, embedding, seed)
     return [first, np.setdiff1d(np.arange(n), first)]
 

@@ -56,7 +56,7 @@ def stages(folder): return {p.name: p.read_bytes() for p in folder.glob("*.npy")
 
 
 def test_same_as_on_one_machine(capsys, tmp_path, write_tree, two_workers):
-    about, tree = {}, write_tree(tmp_path/"tree", each=150, size=(8, 8))
+    about, tree = {}, write_tree(tmp_path/"tree", each=700, size=(8, 8))
     for name, cluster in dict(one=[], two=["--cluster", "auto"]).items():
         folders = ["--split", "all", "--out", str(tmp_path/name), "--work", str(tmp_path/f"{name}.work")]
         assert main(["compress", str(tree), "--profile", "smoke", *folders, *cluster]) == 0
