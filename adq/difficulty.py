@@ -182,7 +182,7 @@ def score_bins(
 )->list:           # n_bins index arrays, easiest first, and one more of what is left out where leave_out is above 0
     "Bins of equal width of a score, class by class (CCS, ICLR 2023). Raises `ValueError` for values out of range."
     check_whole("n_bins", n_bins, 1)
-    if not 0 <= leave_out < 1: raise ValueError(f"leave_out is {leave_out}; expected a share in [0, 1)")
+    check_share("leave_out", leave_out, zero=True, one=False)
     score = np.asarray(score, np.float64)
     labels = np.zeros(len(score), int) if labels is None else np.asarray(labels)
     if score.shape != labels.shape or not np.isfinite(score).all():

@@ -753,10 +753,11 @@ def controls(s)->list:
 # %% ../nbs/evidence/03_experiments.ipynb #0d65b021
 best = "random", "dq", "ccs", "ccs-probe" # what is compared again where the network, the set or the labels are others
 
-def watchings(s)->list:
+def watchings(s)->list: # of settings, and for how many seeds
     "What coverage-centric selection hangs on: whose training is watched, and the share left out (None = by the ratio)."
-    return [dict(dynamics=d, leave_out=share)
-            for d in (s.dynamics, s.second_dynamics) for share in (None, s.second_leave_out)]
+    return [(dict(dynamics=d, leave_out=share), seeds)
+            for d, seeds in ((s.dynamics, s.endpoint_seeds), (s.second_dynamics, s.seeds))
+            for share in (None, s.second_leave_out)]
 
 def selections(s)->list:
     """Every method by name, and two that join similarity, adaptive quotas and difficulty; a second random sample, that
@@ -767,7 +768,7 @@ def selections(s)->list:
     runs += _by_seed(s, best, first, s.endpoint_seeds, model=s.second_model)
     for model in (s.model, s.second_model):
         runs += _by_seed(s, best, first, s.seeds, model=model, noise=s.wrong_labels)
-        for way in watchings(s): runs += _by_seed(s, ("ccs",), first, s.seeds, model=model, **way)
+        for way, seeds in watchings(s): runs += _by_seed(s, ("ccs",), first, seeds, model=model, **way)
     return runs + _by_seed(s, every, s.selection_keep, s.seeds)
 
 def store_beside(

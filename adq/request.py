@@ -49,7 +49,7 @@ def check_leave_out(
 ):
     "Raises `ValueError` for a share out of range, or one that leaves too few to draw from."
     if leave_out is None: return
-    if not 0 <= leave_out < 1: raise ValueError(f"leave_out is {leave_out}; expected a share in [0, 1)")
+    check_share("leave_out", leave_out, zero=True, one=False)
     if leave_out > 1 - share + 1e-9:
         raise ValueError(f"leave_out is {leave_out} where {share:.3g} of the images are to be sampled; "
                          f"expected at most {1 - share:.3g}")

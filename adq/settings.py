@@ -31,11 +31,13 @@ def check_share(
     name,       # of the argument, for the message
     value,
     zero=False, # whether 0 is allowed
+    one=True,   # whether 1 is
 ):
-    "Raises `ValueError` unless value is a number in (0, 1], or in [0, 1]."
+    "Raises `ValueError` unless value is a number between 0 and 1."
     number = isinstance(value, Real) and not isinstance(value, bool)
-    if number and (0 <= value if zero else 0 < value) and value <= 1: return
-    raise ValueError(f"{name} is {value}; expected a number {'from 0' if zero else 'above 0'} and at most 1")
+    if number and (0 < value < 1 or zero and value == 0 or one and value == 1): return
+    raise ValueError(f"{name} is {value}; expected a number {'from' if zero else 'above'} 0 "
+                     f"and {'at most' if one else 'below'} 1")
 
 def check_positive(
     name,  # of the argument, for the message
@@ -138,8 +140,7 @@ def _check_settings(s):
     for share in s.alpha, *s.alphas: check_share("alpha", share, zero=True)
     check_share("trajectory", s.trajectory)
     for name in "drop", "wrong_labels": check_share(name, getattr(s, name), zero=True)
-    if not 0 <= s.second_leave_out < 1:
-        raise ValueError(f"second_leave_out is {s.second_leave_out}; expected a share in [0, 1)")
+    check_share("second_leave_out", s.second_leave_out, zero=True, one=False)
     for name in "weight_decay", "other_weight_decay":
         value = getattr(s, name)
         if not 0 <= value < math.inf: raise ValueError(f"{name} is {value}; expected a finite number of at least 0")

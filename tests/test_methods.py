@@ -112,7 +112,7 @@ def test_compare_takes_them(digits):
 
 @pytest.mark.parametrize("words, message", [
     (("--method", "best"), "argument --method: invalid choice"),
-    (("--method", "ccs", "--leave-out", "1.5"), "leave_out is 1.5; expected a share in [0, 1)"),
+    (("--method", "ccs", "--leave-out", "1.5"), "leave_out is 1.5; expected a number from 0 and below 1"),
     (("--method", "ccs", "--dynamics", "tf_efficientnet_lite0/wheel"),
      "dynamics 'tf_efficientnet_lite0/wheel' is not trained on the images"),
 ])
