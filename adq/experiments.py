@@ -764,9 +764,9 @@ def selections(s)->list:
     no selection wins by an unlucky first; and coverage-centric selection by `watchings`."""
     s, every, first = _without_dropping(s), (*methods, "dq-kept", "adq-ccs"), s.keep[:1]
     runs = _by_seed(s, best, first, s.endpoint_seeds) + _by_seed(s, every, first, s.endpoint_seeds)
-    runs += _by_seed(s, ("random",), first, s.endpoint_seeds, draw=other_draw)
     runs += _by_seed(s, best, first, s.endpoint_seeds, model=s.second_model)
     for model in (s.model, s.second_model):
+        runs += _by_seed(s, ("random",), first, s.endpoint_seeds, model=model, draw=other_draw)
         runs += _by_seed(s, best, first, s.seeds, model=model, noise=s.wrong_labels)
         for way, seeds in watchings(s): runs += _by_seed(s, ("ccs",), first, seeds, model=model, **way)
     return runs + _by_seed(s, every, s.selection_keep, s.seeds)
