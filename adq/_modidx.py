@@ -305,6 +305,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'adq.experiments._computed': ('evidence/experiments.html#_computed', 'adq/experiments.py'),
                                  'adq.experiments._dq_kept': ('evidence/experiments.html#_dq_kept', 'adq/experiments.py'),
                                  'adq.experiments._drawn_seed': ('evidence/experiments.html#_drawn_seed', 'adq/experiments.py'),
+                                 'adq.experiments._dynamics_seed': ('evidence/experiments.html#_dynamics_seed', 'adq/experiments.py'),
                                  'adq.experiments._embedded': ('evidence/experiments.html#_embedded', 'adq/experiments.py'),
                                  'adq.experiments._encoder': ('evidence/experiments.html#_encoder', 'adq/experiments.py'),
                                  'adq.experiments._extractor_identity': ( 'evidence/experiments.html#_extractor_identity',

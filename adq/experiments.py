@@ -74,6 +74,7 @@ class Experiment:
     dm_width: int = None
     compile: bool = None      # whether torch compiles the trained network; None = no
     dynamics: str = None      # network whose training is watched
+    dynamics_seed: int = None # of that training; None = the run's own
     leave_out: float = None   # share of the hardest that is left out; None = by the ratio
     noise: float = None       # share of the training images that get a wrong label first
 
@@ -104,15 +105,16 @@ def _reconstructor_identity(text):
 _binning = "extractor", "n_bins", "flip", "compile"
 _scoring = *_binning, "patch", "temperature"
 _dropping, _recipe = ("drop", "reconstruct"), ("model", "epochs", "batch_size", "lr", "weight_decay", "flip", "recipe")
+_watching = "dynamics", "dynamics_seed"
 _weighing = "rs", "ds", "adq", "adq-zscore", "adq-twice" # methods that weigh scores by α
 _parts = {
     "random": ("draw", "extractor", *_dropping), "full": (), "dm": ("dm_iterations", "dm_width"),
     "dq": (*_binning, *_dropping), **{m: ("alpha", *_scoring, *_dropping) for m in _weighing},
     "bins": (*_binning, "bins"), "dq+bins": (*_binning, "bins"), "sharpened": (*_scoring, "dose"),
     "released": ("extractor", "flip", *_dropping), **{m: ("extractor", "flip") for m in ("graphcut", *ways)},
-    "ccs": ("dynamics", "n_bins", "flip", "leave_out"), "ccs-probe": (*_binning, "leave_out"),
-    **{m: ("dynamics", "flip") for m in ("el2n", "forgetting", "dual")},
-    "dq-kept": (*_binning, "dynamics", "leave_out"), "adq-ccs": ("alpha", *_scoring, "dynamics", "leave_out")}
+    "ccs": (*_watching, "n_bins", "flip", "leave_out"), "ccs-probe": (*_binning, "leave_out"),
+    **{m: (*_watching, "flip") for m in ("el2n", "forgetting", "dual")},
+    "dq-kept": (*_binning, *_watching, "leave_out"), "adq-ccs": ("alpha", *_scoring, *_watching, "leave_out")}
 _trained = "keep", "size", "points", "compile", "noise", *_recipe
 _of_kind = {"scores": _scoring, "null": _scoring, "trajectory": ("keep", "size", "patch", "compile", *_recipe)}
 
@@ -125,6 +127,10 @@ def _settled(method, values):
     if not 0 < values["drop"] <= 1 - values["keep"] + 1e-9: values |= dict(drop=None, reconstruct=None)
     if method == "random" and not values["drop"]: values["extractor"] = None # which ranks the patches
     return method, values | dict(points=min(values["points"], values["epochs"]))
+
+def _dynamics_seed(seed, shared, noise):
+    "Of the watched training, where `shared` ones serve all seeds; None = the run's own, as that of its wrong labels is."
+    return seed % shared if 0 < shared <= seed and not noise else None
 
 _real = {f.name for f in fields(Experiment) if f.type is float} # 1 and 1.0 are one setting, and one key
 
@@ -143,6 +149,7 @@ def experiment(
         other = {name: getattr(settings, f"other_{name}") for name in ("epochs", "lr", "weight_decay", "recipe")}
         values |= other | changes
     if values["recipe"] == "paper": values["recipe"] = None
+    values["dynamics_seed"] = _dynamics_seed(seed, values["dynamics_seeds"], values["noise"])
     if kind == "train": method, values = _settled(method, values)
     values |= {name: values[name] or None for name in ("size", "compile")}
     names = (*_trained, *_parts[method]) if kind == "train" else _of_kind[kind]
@@ -220,8 +227,9 @@ def _binned(e, images, folder, device):
 
 def _watched(e, images, folder, device):
     "`Dynamics` of a training, and its seconds."
-    made = Experiment("dynamics", e.seed, dynamics=e.dynamics, flip=e.flip)
-    def watch(): return training_dynamics(images, e.dynamics, flip=e.flip, seed=e.seed, device=device)
+    seed = e.seed if e.dynamics_seed is None else e.dynamics_seed
+    made = Experiment("dynamics", seed, dynamics=e.dynamics, flip=e.flip)
+    def watch(): return training_dynamics(images, e.dynamics, flip=e.flip, seed=seed, device=device)
     def make():
         seen, seconds = _with_seconds(watch)
         return dict(margin=seen.margin, probability=seen.probability, error=seen.error, seconds=seconds)

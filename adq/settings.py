@@ -77,6 +77,7 @@ class Settings:
     extractor: str       # feature extractor f, as `adq.features.Extractor.parse` takes it
     n_bins: int          # number of bins [m]
     dynamics: str        # network whose training is watched for the difficulty of images, name/self:E
+    dynamics_seeds: int  # trainings of it that serve all seeds in turn; 0 = each seed has its own
     patch: int           # patch side in pixels [L]
     drop: float          # share of patches dropped per image [θ]
     reconstruct: str     # what fills them at training time, as `adq.reconstruction.load_reconstructor` takes it
@@ -131,7 +132,7 @@ _at_least_one = ("n_bins", "epochs", "seeds", "endpoint_seeds", "long_epochs", "
 def _check_settings(s):
     "Raises `ValueError` for the first value that is out of range."
     for name in _at_least_one: check_whole(name, getattr(s, name), 1)
-    check_whole("long_seeds", s.long_seeds, 0)
+    for name in "dynamics_seeds", "long_seeds": check_whole(name, getattr(s, name), 0)
     for name in "patch", "batch_size": check_whole(name, getattr(s, name), 2)
     if s.size: check_whole("size", s.size, 8)
     for name in "recipe", "other_recipe": check_choice(name, getattr(s, name), recipe_names)
