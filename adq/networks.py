@@ -59,15 +59,17 @@ class ConvNet7(nn.Module):
         inputs, # iterable of float (B, 3, H, W), normalised
     ):
         """Let the stem's filters be the principal components of the 2×2 patches of the inputs, scaled to variance 1,
-        and their negatives. Directions in which nothing varies, as those of colour in grey images, are 0 and last."""
+        and their negatives. In place of directions in which nothing varies, as colour in grey images, the others
+        come again."""
         scatter, count = 0, 0
         for x in inputs:
             patches = F.unfold(x, 2).transpose(1, 2).flatten(0, 1) # (patches, 12)
             scatter, count = scatter + patches.T @ patches, count + len(patches)
         variances, directions = torch.linalg.eigh(scatter/count)
-        empty = variances < 1e-5
-        filters = (directions/(variances + 5e-4).sqrt()*~empty).T.view(12, 3, 2, 2)[empty.int().argsort(stable=True)]
-        self.stem[0].weight.copy_(torch.cat([filters, -filters]))
+        vary = variances >= min(1e-5, variances[-1])
+        filters = (directions/(variances + 5e-4).sqrt()).T[vary].view(-1, 3, 2, 2)
+        both = torch.cat([filters, -filters])
+        self.stem[0].weight.copy_(both[torch.arange(24) % len(both)])
 
     def get_classifier(self): return self.head
 
