@@ -49,6 +49,6 @@ methods = {
                    _training, "Cho et al., ICML 2025", f"{_arxiv}2502.06905", labels=True)}
 
 # %% ../nbs/foundations/09_methods.ipynb #3f51c0ab
-measured = ("10 % of CIFAR-10, convnet7_narrow: random (two) 67.4 %, dq +0.3 ± 0.4, ccs-probe +0.9 ± 0.5, "
-            "ccs +1.5 ± 0.5; 10 % wrong labels: dq +0.5 ± 0.9, ccs-probe +4.2 ± 1.5, ccs +4.3 ± 1.5; convnet7, "
-            "few seeds: ccs-probe -0.7, ccs -1.6")
+measured = ("Over random, 10 % of CIFAR-10, convnet7_narrow: dq +0.3 ± 0.4, ccs-probe +0.9 ± 0.5, ccs +1.5 ± 0.5 "
+            "(by resnet18_narrow +2.0 ± 0.6); 10 % wrong labels: ccs-probe +4.2 ± 1.5, ccs +4.3 ± 1.5; "
+            "convnet7, --leave-out 0.1: ccs +0.3 ± 0.4")
