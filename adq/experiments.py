@@ -129,7 +129,7 @@ def _settled(method, values):
     return method, values | dict(points=min(values["points"], values["epochs"]))
 
 def _dynamics_seed(seed, shared, noise):
-    "Of the watched training, where `shared` ones serve all seeds; None = the run's own, as that of its wrong labels is."
+    "Of the watched training, where `shared` ones serve all seeds; None = the run's own, as its wrong labels are."
     return seed % shared if 0 < shared <= seed and not noise else None
 
 _real = {f.name for f in fields(Experiment) if f.type is float} # 1 and 1.0 are one setting, and one key
