@@ -109,6 +109,12 @@ lazy = Driver() # one for all tests, because PyTorch remembers it
 
 
 @pytest.fixture(autouse=True)
+def float32(monkeypatch):
+    "A processor that computes in bfloat16 rounds where the device of the test does not."
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+
+
+@pytest.fixture(autouse=True)
 def driver(monkeypatch):
     for module in adq.baselines, adq.diversity, adq.features, adq.reconstruction, adq.train:
         monkeypatch.setattr(module, "pick_device", torch.device)
